@@ -1,0 +1,40 @@
+import type { TaskOutcome, Where } from '../wire.ts';
+
+/**
+ * Work outside the engine: tasks for workers and agents.
+ *
+ * A task is one attempt of one node. The engine starts it after the commit that says so, and gets exactly
+ * one report per `start`, unless the process dies.
+ */
+export interface NodeWork {
+  start(task: Task, report: (report: WorkReport) => void): void;
+  /** Ends the task for real; its report follows. A task that is not known here is ignored. */
+  abort(taskId: string): void;
+}
+
+export interface Task {
+  /** The attempt's identity: `ID/poll/check/3@1/2`. */
+  id: string;
+  executionId: string;
+  project: string;
+  /** The node's path, such as `poll/check`. */
+  node: string;
+  iterations: number[];
+  attempt: number;
+  /** The node type: also the capability a worker needs. */
+  type: string;
+  where: Where;
+  /** The node's `with`, templates rendered, secrets still references. */
+  with: Record<string, unknown>;
+  /** `id` without the last part: equal for every attempt of a node within one iteration. */
+  idempotencyKey: string;
+  workflow: string;
+}
+
+export type WorkReport =
+  | { kind: 'completed'; output: unknown }
+  | { kind: 'failed'; error: string; code: string; retryable: boolean }
+  /** The answer to an abort. */
+  | { kind: 'aborted'; outcome: TaskOutcome }
+  /** The process that ran it died. */
+  | { kind: 'lost' };
