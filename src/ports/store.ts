@@ -114,6 +114,12 @@ export interface ResultRow {
 export interface Commit {
   executionId: string;
   epoch: number;
+  /**
+   * This commit's number: the stored `v` must be one less, and becomes it. Where the stored `v` is already
+   * this one, the commit was applied before and its reply was lost: the answer is `committed`, and nothing
+   * changes (also where it was the final one). Any other `v`: `fenced`.
+   */
+  v: number;
   requestId: string | null;
   header: {
     status?: ExecutionStatus;
@@ -131,6 +137,8 @@ export interface Commit {
   results: ResultRow[];
   consumedTriggers: string[];
   receipt: StopReceipt | null;
+  /** Executions that come to be with this commit, in the same transaction; one whose uniqueKey exists is left out. */
+  creates: NewExecution[];
   /** True for the terminal commit: the epoch is bumped, so that nothing of this owner is accepted after it. */
   final: boolean;
 }
