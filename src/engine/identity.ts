@@ -1,0 +1,20 @@
+/**
+ * Identities of nodes and attempts, as tasks, results, labels and tokens carry them.
+ *
+ * `ID/poll/check/3@1/2`: execution, path, iterations (INDEX@ATTEMPT of each loop, outermost first, joined
+ * by commas; `-` for none), attempt.
+ */
+
+/** A node within its execution: `poll/check/3@1`. */
+export function nodeKey(path: string, iterations: readonly string[]): string {
+  return iterations.length === 0 ? `${path}/-` : `${path}/${iterations.join(',')}`;
+}
+
+export function attemptId(executionId: string, key: string, attempt: number): string {
+  return `${executionId}/${key}/${attempt}`;
+}
+
+/** The indexes alone, as records and events give them. */
+export function iterationIndexes(iterations: readonly string[]): number[] {
+  return iterations.map((iteration) => Number.parseInt(iteration, 10));
+}
