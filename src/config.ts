@@ -1,0 +1,387 @@
+/**
+ * What can be set from outside: one interface, one defaults object, one table of names, one resolver.
+ *
+ * The only reader of the environment, and of the two files by which a server tells the command line on its
+ * machine where it listens and with which key: `server.json` and `admin.key` in the data directory.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { FullstopError, hasCode } from './errors.ts';
+
+export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface Config {
+  /** Address to listen on. Anything but loopback opens the server to the network. */
+  host: string;
+  /** TCP port; 0 picks a free one. */
+  port: number;
+  /** Absolute path of the data directory. */
+  dataDir: string;
+  /** Key of the first admin; null: generated once and kept in the data directory (`loadAdminKey`). */
+  adminKey: string | null;
+  /** Seed the demonstration workflows and start one execution of each. */
+  demo: boolean;
+  /** `host` or `host:port` that http nodes may reach although the address guard refuses them. */
+  httpAllow: string[];
+  /** How long running attempts may go on after SIGTERM; 0: not at all. */
+  drainMs: number;
+  /** Executions running at once, at least 1; more wait as Pending. */
+  maxRunning: number;
+  /** How long ended executions are kept; 0: for ever. */
+  retentionMs: number;
+  logLevel: LogLevel;
+}
+
+export const configDefaults: Readonly<Config> = {
+  host: '127.0.0.1',
+  port: 4747,
+  dataDir: './data',
+  adminKey: null,
+  demo: true,
+  httpAllow: [],
+  drainMs: 10_000,
+  maxRunning: 10_000,
+  retentionMs: 30 * 86_400_000,
+  logLevel: 'info',
+};
+
+/** One row of the table: how a field of `Config` is called outside, and what it may hold. */
+export interface Setting<K extends keyof Config = keyof Config> {
+  key: K;
+  env: string;
+  /** Without the two dashes. */
+  flag: string;
+  placeholder: string;
+  help: string;
+  /** The default as a person would type it. */
+  shown: string;
+  expected: string;
+  secret?: true;
+  /** undefined: not what is expected. */
+  parse(text: string): Config[K] | undefined;
+}
+
+const setting = <K extends keyof Config>(row: Setting<K>): Setting => row as unknown as Setting;
+
+const wholeNumber = (text: string, min: number, max: number): number | undefined => {
+  if (!/^\d{1,15}$/.test(text)) return undefined;
+  const value = Number(text);
+  return value >= min && value <= max ? value : undefined;
+};
+
+const YEAR_MS = 365 * 86_400_000;
+
+/** Drives the environment, the flags of `serve`, `--help` and `doctor`. */
+export const settings: readonly Setting[] = [
+  setting({
+    key: 'host',
+    env: 'FULLSTOP_HOST',
+    flag: 'host',
+    placeholder: 'ADDRESS',
+    help: 'address to listen on; anything but loopback opens the server to the network',
+    shown: '127.0.0.1',
+    expected: 'a host name or an IP address, such as 127.0.0.1',
+    parse: (text) => (/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$/.test(text) ? text : undefined),
+  }),
+  setting({
+    key: 'port',
+    env: 'FULLSTOP_PORT',
+    flag: 'port',
+    placeholder: 'NUMBER',
+    help: 'TCP port; 0 picks a free one and prints it',
+    shown: '4747',
+    expected: 'a whole number from 0 to 65535',
+    parse: (text) => wholeNumber(text, 0, 65_535),
+  }),
+  setting({
+    key: 'dataDir',
+    env: 'FULLSTOP_DATA',
+    flag: 'data',
+    placeholder: 'DIRECTORY',
+    help: 'data directory: database, large outputs, admin key; created when missing',
+    shown: './data',
+    expected: 'a path',
+    parse: (text) => (text.includes('\0') ? undefined : resolve(text)),
+  }),
+  setting({
+    key: 'adminKey',
+    env: 'FULLSTOP_ADMIN_KEY',
+    flag: 'admin-key',
+    placeholder: 'KEY',
+    help: 'key of the first admin (a flag shows in the process list: prefer the environment)',
+    shown: 'generated once, kept in the data directory',
+    expected: 'at least 16 characters without spaces',
+    secret: true,
+    parse: (text) => (/^[\x21-\x7e]{16,}$/.test(text) ? text : undefined),
+  }),
+  setting({
+    key: 'demo',
+    env: 'FULLSTOP_DEMO',
+    flag: 'demo',
+    placeholder: '0|1',
+    help: 'seed the demonstration workflows and start one execution of each; 0: do not',
+    shown: '1',
+    expected: '0 or 1',
+    parse: (text) => (text === '1' ? true : text === '0' ? false : undefined),
+  }),
+  setting({
+    key: 'httpAllow',
+    env: 'FULLSTOP_HTTP_ALLOW',
+    flag: 'http-allow',
+    placeholder: 'HOSTS',
+    help: 'comma-separated host or host:port that http nodes may reach although private or local',
+    shown: 'none',
+    expected: 'comma-separated host or host:port, such as intranet.example,10.0.0.5:8080',
+    parse: parseHosts,
+  }),
+  setting({
+    key: 'drainMs',
+    env: 'FULLSTOP_DRAIN_MS',
+    flag: 'drain-ms',
+    placeholder: 'MS',
+    help: 'milliseconds that running attempts are given after SIGTERM; 0: none',
+    shown: '10000',
+    expected: 'a whole number of milliseconds from 0 to 3600000',
+    parse: (text) => wholeNumber(text, 0, 3_600_000),
+  }),
+  setting({
+    key: 'maxRunning',
+    env: 'FULLSTOP_MAX_RUNNING',
+    flag: 'max-running',
+    placeholder: 'COUNT',
+    help: 'executions running at once; more wait as Pending',
+    shown: '10000',
+    expected: 'a whole number from 1 to 1000000',
+    parse: (text) => wholeNumber(text, 1, 1_000_000),
+  }),
+  setting({
+    key: 'retentionMs',
+    env: 'FULLSTOP_RETENTION',
+    flag: 'retention',
+    placeholder: 'DURATION',
+    help: 'how long ended executions are kept; 0: for ever',
+    shown: '30d',
+    expected: 'a duration such as 12h or 30d, at most 100 years, or 0',
+    parse: (text) => {
+      const ms = parseDurationMs(text);
+      return ms !== undefined && ms <= 100 * YEAR_MS ? ms : undefined;
+    },
+  }),
+  setting({
+    key: 'logLevel',
+    env: 'FULLSTOP_LOG',
+    flag: 'log',
+    placeholder: 'LEVEL',
+    help: `level of the log on stderr: ${logLevels.join(', ')}`,
+    shown: 'info',
+    expected: `one of ${logLevels.join(', ')}`,
+    parse: (text) => logLevels.find((level) => level === text),
+  }),
+];
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Values of flags by their names without dashes; a list where the flag was given more than once. */
+export type Flags = Readonly<Record<string, string | readonly string[] | undefined>>;
+
+export interface ResolvedSetting {
+  setting: Setting;
+  /** As typed, or the default; a secret is never shown. */
+  shown: string;
+  from: 'flag' | 'environment' | 'default';
+}
+
+/** The environment of this process. */
+export function processEnvironment(): Environment {
+  return process.env;
+}
+
+/**
+ * The configuration of a server: a flag wins over the environment, the environment over the default.
+ *
+ * @throws FS_INVALID naming the flag or variable, what was expected and what was found, for a value that does
+ * not fit, a flag given twice with different values, and an unknown flag or FULLSTOP_ variable.
+ */
+export function resolveConfig(env: Environment = processEnvironment(), flags: Flags = {}): Config {
+  refuseUnknown(env, flags);
+  const config: Record<string, unknown> = { ...configDefaults, dataDir: resolve(configDefaults.dataDir) };
+  for (const row of settings) {
+    const given = read(row, env, flags);
+    if (given === null) continue;
+    const value = row.parse(given.text);
+    if (value === undefined) throw invalid(given.name, row.expected, found(row, given.text));
+    config[row.key] = value;
+  }
+  return config as unknown as Config;
+}
+
+/** Every setting with its value and where it came from, for `doctor`. Does not judge the values. */
+export function explainConfig(env: Environment = processEnvironment(), flags: Flags = {}): ResolvedSetting[] {
+  return settings.map((row) => {
+    const given = read(row, env, flags);
+    if (given === null) return { setting: row, shown: row.shown, from: 'default' };
+    return { setting: row, shown: row.secret ? '(set)' : given.text, from: given.from };
+  });
+}
+
+/** Variables with our prefix that are not the server's: other programs of the project read them. */
+const otherVariables = ['FULLSTOP_URL', 'FULLSTOP_KEY', 'FULLSTOP_INPUT'];
+/** Kubernetes injects these beside a service named `fullstop`. */
+const injectedVariable = /^FULLSTOP_(SERVICE_|PORT_\d+_)/;
+
+function refuseUnknown(env: Environment, flags: Flags): void {
+  for (const name of Object.keys(env)) {
+    if (!name.startsWith('FULLSTOP_') || otherVariables.includes(name) || injectedVariable.test(name)) continue;
+    if (settings.some((row) => row.env === name)) continue;
+    throw invalid(name, `one of ${settings.map((row) => row.env).join(', ')}`, 'a variable of no meaning');
+  }
+  for (const [name, value] of Object.entries(flags)) {
+    if (value === undefined || settings.some((row) => row.flag === name)) continue;
+    throw invalid(`--${name}`, `one of ${settings.map((row) => `--${row.flag}`).join(', ')}`, 'a flag of no meaning');
+  }
+}
+
+/** An empty variable counts as not set; an empty flag is a value. */
+function read(row: Setting, env: Environment, flags: Flags): { name: string; text: string; from: 'flag' | 'environment' } | null {
+  const flag = flags[row.flag];
+  if (flag !== undefined) {
+    const values = [...new Set(typeof flag === 'string' ? [flag] : flag)];
+    const [text] = values;
+    if (values.length > 1 || text === undefined) {
+      throw invalid(`--${row.flag}`, 'one value', values.map((value) => found(row, value)).join(' and '));
+    }
+    return { name: `--${row.flag}`, text, from: 'flag' };
+  }
+  const text = env[row.env];
+  return text === undefined || text === '' ? null : { name: row.env, text, from: 'environment' };
+}
+
+const found = (row: Setting, text: string): string => (row.secret ? `${text.length} characters` : JSON.stringify(text));
+
+function invalid(flag: string, expected: string, what: string): FullstopError {
+  return new FullstopError('FS_INVALID', `${flag}: expected ${expected}, found ${what}`, {
+    details: { flag, expected, found: what },
+  });
+}
+
+const durationUnitsMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** `250ms`, `30s`, `5m`, `2h`, `1d`, or a number of milliseconds; undefined for anything else. */
+export function parseDurationMs(text: string): number | undefined {
+  const match = /^(\d{1,15})(ms|s|m|h|d)?$/.exec(text);
+  if (match === null) return undefined;
+  return Number(match[1]) * durationUnitsMs[(match[2] ?? 'ms') as keyof typeof durationUnitsMs];
+}
+
+function parseHosts(text: string): string[] | undefined {
+  const hosts = text.split(',').map((host) => host.trim().toLowerCase());
+  const fits = hosts.every((host) => {
+    const match = /^(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::(\d{1,5}))?$/.exec(host);
+    return match !== null && (match[1] === undefined || (Number(match[1]) >= 1 && Number(match[1]) <= 65_535));
+  });
+  return fits ? [...new Set(hosts)] : undefined;
+}
+
+/** What a running server leaves in its data directory. */
+export interface ServerFile {
+  url: string;
+  pid: number;
+}
+
+const serverFile = (dataDir: string): string => join(dataDir, 'server.json');
+const adminKeyFile = (dataDir: string): string => join(dataDir, 'admin.key');
+
+/** Tells the command line on this machine where the server listens. */
+export function writeServerFile(dataDir: string, content: ServerFile): void {
+  writeFileSync(serverFile(dataDir), `${JSON.stringify(content)}\n`, { mode: 0o600 });
+}
+
+export function removeServerFile(dataDir: string): void {
+  rmSync(serverFile(dataDir), { force: true });
+}
+
+/** null when no server of this data directory has written one, or what it wrote cannot be read. */
+export function readServerFile(dataDir: string): ServerFile | null {
+  try {
+    const content = JSON.parse(readFileSync(serverFile(dataDir), 'utf8')) as Partial<ServerFile>;
+    return typeof content.url === 'string' && typeof content.pid === 'number' ? { url: content.url, pid: content.pid } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The first admin's key: the configured one, else the one in the data directory, made now if there is none. */
+export function loadAdminKey(config: Pick<Config, 'adminKey' | 'dataDir'>): string {
+  if (config.adminKey !== null) return config.adminKey;
+  const kept = readAdminKey(config.dataDir);
+  if (kept !== null) return kept;
+  mkdirSync(config.dataDir, { recursive: true });
+  const key = `fs_${randomBytes(32).toString('base64url')}`;
+  writeFileSync(adminKeyFile(config.dataDir), `${key}\n`, { mode: 0o600, flag: 'wx' });
+  return key;
+}
+
+/** @throws FS_UNAVAILABLE when there is a key that this user may not read. */
+function readAdminKey(dataDir: string): string | null {
+  try {
+    const key = readFileSync(adminKeyFile(dataDir), 'utf8').trim();
+    return key === '' ? null : key;
+  } catch (error) {
+    if ((error as { code?: string }).code === 'ENOENT' || (error as { code?: string }).code === 'ENOTDIR') return null;
+    throw new FullstopError('FS_UNAVAILABLE', `cannot read ${adminKeyFile(dataDir)}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** How the command line, a worker or an agent reaches the server. */
+export interface ClientConfig {
+  url: string;
+  urlFrom: 'flag' | 'environment' | 'data directory' | 'default';
+  /** null: none is known. */
+  key: string | null;
+  keyFrom: 'environment' | 'data directory' | null;
+}
+
+/**
+ * Where the server is and the key for it. `FULLSTOP_URL` and `FULLSTOP_KEY` decide; on the server's machine
+ * the data directory knows both. Its key goes to no other machine: only to the URL that the server wrote
+ * down, or to loopback.
+ *
+ * @throws FS_INVALID for a URL that is none.
+ */
+export function resolveClientConfig(env: Environment = processEnvironment(), flags: { url?: string; data?: string } = {}): ClientConfig {
+  const dataDir = resolve(flags.data ?? (env.FULLSTOP_DATA || configDefaults.dataDir));
+  const written = readServerFile(dataDir);
+  const { url, urlFrom } = resolveUrl(env, flags.url, written);
+  if (env.FULLSTOP_KEY) return { url, urlFrom, key: env.FULLSTOP_KEY, keyFrom: 'environment' };
+  if (url !== written?.url && !isLoopback(url)) return { url, urlFrom, key: null, keyFrom: null };
+  if (env.FULLSTOP_ADMIN_KEY) return { url, urlFrom, key: env.FULLSTOP_ADMIN_KEY, keyFrom: 'environment' };
+  let key: string | null = null;
+  try {
+    key = readAdminKey(dataDir);
+  } catch (error) {
+    if (!hasCode(error, 'FS_UNAVAILABLE')) throw error;
+  }
+  return { url, urlFrom, key, keyFrom: key === null ? null : 'data directory' };
+}
+
+function resolveUrl(env: Environment, flag: string | undefined, written: ServerFile | null): Pick<ClientConfig, 'url' | 'urlFrom'> {
+  if (flag !== undefined) return { url: checkUrl('--url', flag), urlFrom: 'flag' };
+  if (env.FULLSTOP_URL) return { url: checkUrl('FULLSTOP_URL', env.FULLSTOP_URL), urlFrom: 'environment' };
+  if (written !== null) return { url: written.url, urlFrom: 'data directory' };
+  return { url: `http://127.0.0.1:${configDefaults.port}`, urlFrom: 'default' };
+}
+
+function checkUrl(flag: string, text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !['http:', 'https:'].includes(url.protocol) || url.username !== '' || url.pathname !== '/' || url.search !== '' || url.hash !== '') {
+    throw invalid(flag, 'an address such as http://127.0.0.1:4747', JSON.stringify(text));
+  }
+  return text.replace(/\/+$/, '');
+}
+
+function isLoopback(url: string): boolean {
+  const { hostname } = new URL(url);
+  return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
+}
