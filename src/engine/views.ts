@@ -12,6 +12,7 @@ import type {
   StopPreview,
   StopReceipt,
 } from '../wire.ts';
+import { attemptId, iterationIndexes, nodeKey } from './identity.ts';
 
 export function itemOf(header: HeaderRow): ExecutionItem {
   return {
@@ -105,15 +106,12 @@ export function previewOf(stored: StoredExecution, workflow: CompiledWorkflow | 
 /** Outputs of the execution and of its nodes; a node that has none yet, or never will, has null. */
 export function resultsOf(stored: StoredExecution, workflow: CompiledWorkflow | null, results: ResultRow[]): Results {
   const { header } = stored;
-  const attempts = new Map(stored.nodes.map((row) => [row.key, row.attempt]));
-  const outputs = new Map<string, Json>();
-  for (const result of results) {
-    if (result.id.endsWith(`/${attempts.get(result.key)}`)) outputs.set(result.key, result.output);
-  }
-  const nodes: Results['nodes'] = Object.create(null);
+  const outputs = new Map(results.map((result) => [result.id, result.output]));
+  const nodes: Results['nodes'] = {};
   const records = nodesOf(rowsByKey(stored.nodes), graphOf(header, workflow), graphPathOf(header), []);
   for (const [name, node] of Object.entries(records)) {
-    const output = outputs.get(joinPath(graphPathOf(header), name)) ?? null;
+    const key = nodeKey(joinPath(graphPathOf(header), name), []);
+    const output = outputs.get(attemptId(header.id, key, node.attempt)) ?? null;
     nodes[name] = { status: node.status, output, error: node.error };
   }
   return {
@@ -156,34 +154,20 @@ function rowsByKey(rows: NodeRow[]): Rows {
   return new Map(rows.map((row) => [row.key, row]));
 }
 
-function keyOf(path: string, iterations: string[]): string {
-  return iterations.length === 0 ? path : `${path}/${iterations.join('/')}`;
-}
-
 function joinPath(outer: string, name: string): string {
   return outer === '' ? name : `${outer}/${name}`;
 }
 
-/** `3@1` -> 3. */
-function indexOf(iteration: string): number {
-  return Number.parseInt(iteration, 10);
-}
-
 function addressOf(path: string, iterations: string[]): NodeAddress {
-  return iterations.length === 0 ? { node: path } : { node: path, iterations: iterations.map(indexOf) };
+  return iterations.length === 0 ? { node: path } : { node: path, iterations: iterationIndexes(iterations) };
 }
 
-/** Records of one graph's nodes by name, in the file's order. Names are checked at save, yet no prototype is at risk. */
-function nodesOf(
-  rows: Rows,
-  graph: Graph | null,
-  graphPath: string,
-  iterations: string[],
-): Record<string, NodeRecord> {
-  const nodes: Record<string, NodeRecord> = Object.create(null);
+/** Records of one graph's nodes by name, in the file's order. */
+function nodesOf(rows: Rows, graph: Graph | null, graphPath: string, iterations: string[]): Record<string, NodeRecord> {
+  const nodes: Record<string, NodeRecord> = {};
   if (graph !== null) {
     for (const node of graph.nodes) {
-      const row = rows.get(keyOf(node.path, iterations));
+      const row = rows.get(nodeKey(node.path, iterations));
       nodes[node.name] = row === undefined ? pendingNode(node) : nodeOf(rows, row, node.body);
     }
     return nodes;
@@ -212,7 +196,7 @@ function nodeOf(rows: Rows, row: NodeRow, body: Graph | null): NodeRecord {
   const iteration = iterationOf(row);
   if (iteration !== null) {
     const nodes = nodesOf(rows, body, row.path, [...row.iterations, iteration]);
-    node.iteration = { index: indexOf(iteration), nodes };
+    node.iteration = { index: dataOf(row).index as number, nodes };
   }
   const children = dataOf(row).children;
   if (children !== undefined) node.children = children as unknown as NonNullable<NodeRecord['children']>;
@@ -252,7 +236,7 @@ function agentOf(row: NodeRow): string | null {
 /** Pending nodes of a graph and of the current iterations of its running loops. */
 function collectPending(rows: Rows, graph: Graph, iterations: string[], into: NodeAddress[]): void {
   for (const node of graph.nodes) {
-    const row = rows.get(keyOf(node.path, iterations));
+    const row = rows.get(nodeKey(node.path, iterations));
     if (row === undefined) {
       into.push(addressOf(node.path, iterations));
       continue;
@@ -278,6 +262,6 @@ function waitingFor(
   );
   return stored.nodes
     .filter((row) => row.status === 'Running' && row.where !== 'agent')
-    .filter((row) => !ended.has(`${row.path}/${row.iterations.map(indexOf).join('/')}`))
+    .filter((row) => !ended.has(`${row.path}/${iterationIndexes(row.iterations).join('/')}`))
     .map((row) => ({ ...addressOf(row.path, row.iterations), where: row.where, sinceMs }));
 }
