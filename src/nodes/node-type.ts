@@ -7,21 +7,28 @@ import type { Where } from '../wire.ts';
  */
 export interface NodeType {
   type: string;
+  /** For people who write the file: what the node does, in one sentence. */
+  description: string;
   /** Where an attempt runs, and so what a stop does to it (docs/stopping.md). */
   where: Where;
   /** Shape of `with`, before templates are rendered (strings may hold `${{ }}` anywhere a value may stand). null: no `with`. */
   with: ZodType | null;
   /** Keys of the node itself beyond those of every node, such as `condition` of a `while`. */
   keys: ZodRawShape;
-  /** Of `keys`: which hold bare CEL, and which a template. They are checked at save. */
+  /** Of `keys`: which hold bare CEL, which a template (both checked at save), and which a duration. */
   celKeys: string[];
   templateKeys: string[];
+  durationKeys: string[];
   /** Which roots `celKeys`, `templateKeys` and the body see beyond the ordinary ones. */
   bodyRoots: ('iter' | 'item' | 'itemIndex')[];
   /** Whether `celKeys` see `bodyRoots` too (`condition` of a while does). */
   keysSeeBodyRoots: boolean;
+  /** Names that no node of the body may have. */
+  bodyNamesRefused: string[];
   /** `${{ secrets.NAME }}` is allowed in `with`. */
   secrets: boolean;
+  /** A rule over several keys of the node as it stands in the file: what is wrong, or null. */
+  check(node: Record<string, unknown>): string | null;
   run: NodeRun;
 }
 
@@ -42,3 +49,18 @@ export type NodeRun =
   | { kind: 'task' };
 
 export type InstantOutcome = { output: unknown } | { error: string; code: 'FS_FAIL_NODE' };
+
+/** What most types are not. */
+export const plainNodeType = {
+  where: 'engine',
+  with: null,
+  keys: {},
+  celKeys: [],
+  templateKeys: [],
+  durationKeys: [],
+  bodyRoots: [],
+  keysSeeBodyRoots: false,
+  bodyNamesRefused: [],
+  secrets: false,
+  check: () => null,
+} satisfies Partial<NodeType>;
