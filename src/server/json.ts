@@ -1,0 +1,29 @@
+import { FullstopError } from '../errors.ts';
+
+/** Nesting of arrays and objects in what a caller sends: deep enough for any workflow file. */
+const DEPTH_MAX = 64;
+const REFUSED_KEYS = new Set(['__proto__', 'constructor']);
+
+/**
+ * Refuses what a caller may not send: values that are no JSON (binary attachments), too deep nesting, and
+ * keys that reach an object's prototype.
+ *
+ * @throws FS_INVALID
+ */
+export function assertPlainJson(value: unknown, depth = 0): void {
+  if (typeof value !== 'object' || value === null) return;
+  if (depth === DEPTH_MAX) {
+    throw new FullstopError('FS_INVALID', `expected at most ${DEPTH_MAX} levels of nesting, found more`);
+  }
+  if (Array.isArray(value)) {
+    for (const item of value) assertPlainJson(item, depth + 1);
+    return;
+  }
+  if (Object.getPrototypeOf(value) !== Object.prototype) {
+    throw new FullstopError('FS_INVALID', 'expected JSON, found a binary value');
+  }
+  for (const key of Object.keys(value)) {
+    if (REFUSED_KEYS.has(key)) throw new FullstopError('FS_INVALID', `expected no key "${key}": rename it`);
+    assertPlainJson((value as Record<string, unknown>)[key], depth + 1);
+  }
+}

@@ -1,0 +1,87 @@
+/** The server: HTTP and Socket.IO on one port, over a store and an engine. */
+import type { AddressInfo } from 'node:net';
+import type { Logger } from 'pino';
+import { SocketIoBus } from '../adapters/socket-io/bus.ts';
+import type { EngineApi } from '../engine/api.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { Ids } from '../ports/ids.ts';
+import type { ExecutionStore } from '../ports/store.ts';
+import { Access } from './access.ts';
+import { Audit } from './audit.ts';
+import { FrozenSets } from './frozen-sets.ts';
+import { createHttp } from './http.ts';
+import { Metrics } from './metrics.ts';
+import { Origins } from './origins.ts';
+import { createSockets, type Sockets } from './sockets.ts';
+import { verbs } from './verbs/table.ts';
+import type { Context } from './verbs/verb.ts';
+
+export interface ServerOptions {
+  store: ExecutionStore;
+  engine: EngineApi;
+  /** The one the engine announces on; without it subscriptions replay, and hear nothing new. */
+  bus?: SocketIoBus;
+  clock: Clock;
+  ids: Ids;
+  logger: Logger;
+  config: {
+    host: string;
+    /** 0 picks one. */
+    port: number;
+    /** SHA-256 of the first admin's key, as `hashKey` gives it. */
+    adminKeyHash: string;
+    /** What a drain asked for by `engine.drain` gives running attempts. */
+    drainMs: number;
+  };
+}
+
+export interface RunningServer {
+  url: string;
+  /** Opens the first visitor's session, once. */
+  firstVisitUrl: string;
+  /** Hangs up on everybody and resolves when the port is free. */
+  close(): Promise<void>;
+}
+
+/** Resolves when the server listens. @throws what `listen` does, such as EADDRINUSE. */
+export async function createServer(options: ServerOptions): Promise<RunningServer> {
+  const { store, engine, clock, ids, logger, config, bus = new SocketIoBus() } = options;
+  const access = new Access(store, clock, config.adminKeyHash);
+  const audit = new Audit(store, clock, ids, logger);
+  const origins = new Origins(config.host);
+  let sockets: Sockets | null = null;
+  const context: Context = {
+    store,
+    engine,
+    clock,
+    ids,
+    access,
+    audit,
+    frozenSets: new FrozenSets(clock, ids),
+    closeSocketsOf: (keyId) => sockets?.closeSocketsOf(keyId),
+    drainMs: config.drainMs,
+    logger,
+  };
+  const http = createHttp({ context, origins, metrics: new Metrics(engine), verbs });
+  sockets = createSockets(http.server, { context, origins, bus, verbs });
+  const { io } = sockets;
+  await http.listen({ host: config.host, port: config.port });
+  const { port } = http.server.address() as AddressInfo;
+  const url = `http://${addressOf(config.host)}:${port}`;
+  return {
+    url,
+    firstVisitUrl: url + access.createFirstVisit(),
+    async close() {
+      io.disconnectSockets(true);
+      io.engine.close();
+      await http.close();
+      await audit.settled();
+    },
+  };
+}
+
+/** What to type in a browser on this machine. */
+function addressOf(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
+  return host.includes(':') ? `[${host}]` : host;
+}

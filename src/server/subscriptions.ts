@@ -1,0 +1,141 @@
+/**
+ * Who follows which execution's events, and how far each has come.
+ *
+ * A subscription reads the store until it has everything that was announced, then takes events as they are
+ * announced. Whatever breaks the sequence (a lost announcement, a client that reads slowly) sends it back to
+ * the store: nothing is buffered here, and each event is sent once and in order.
+ */
+import type { Socket } from 'socket.io';
+import { waitingPackets } from '../adapters/socket-io/bus.ts';
+import { eventOf } from '../engine/views.ts';
+import { messageOf } from '../errors.ts';
+import type { ExecutionStore } from '../ports/store.ts';
+import type { ExecutionEvent } from '../wire.ts';
+import type { Logger } from 'pino';
+
+/** Events read from the store at once. */
+const PAGE = 500;
+/** Packets that may wait for the client before its events are left in the store. */
+const WAITING_MAX = 1_000;
+/** Until the store is asked again after it failed, or had not yet what was announced. */
+const RETRY_MS = 200;
+
+export class Subscriptions {
+  readonly #store: ExecutionStore;
+  readonly #logger: Logger;
+  /** By execution, then by socket id. */
+  readonly #all = new Map<string, Map<string, Subscription>>();
+
+  constructor(store: ExecutionStore, logger: Logger) {
+    this.#store = store;
+    this.#logger = logger;
+  }
+
+  /** Sends events from `from` on, once each and in order. Replaces the socket's earlier subscription. */
+  start(socket: Socket, executionId: string, from: number): void {
+    this.end(socket, executionId);
+    const subscription = new Subscription(this.#store, this.#logger, socket, executionId, from);
+    const ofExecution = this.#all.get(executionId) ?? new Map<string, Subscription>();
+    ofExecution.set(socket.id, subscription);
+    this.#all.set(executionId, ofExecution);
+    subscription.read();
+  }
+
+  end(socket: Socket, executionId: string): void {
+    const ofExecution = this.#all.get(executionId);
+    ofExecution?.get(socket.id)?.close();
+    ofExecution?.delete(socket.id);
+    if (ofExecution?.size === 0) this.#all.delete(executionId);
+  }
+
+  announce(executionId: string, event: ExecutionEvent): void {
+    const ofExecution = this.#all.get(executionId);
+    if (ofExecution === undefined) return;
+    for (const subscription of ofExecution.values()) subscription.announce(event);
+  }
+}
+
+class Subscription {
+  readonly #store: ExecutionStore;
+  readonly #logger: Logger;
+  readonly #socket: Socket;
+  readonly #executionId: string;
+  /** The last event sent. */
+  #last: number;
+  /** The newest event announced. */
+  #announced = 0;
+  #reading = false;
+  #closed = false;
+
+  constructor(store: ExecutionStore, logger: Logger, socket: Socket, executionId: string, from: number) {
+    this.#store = store;
+    this.#logger = logger;
+    this.#socket = socket;
+    this.#executionId = executionId;
+    this.#last = from - 1;
+  }
+
+  announce(event: ExecutionEvent): void {
+    if (event.seq > this.#announced) this.#announced = event.seq;
+    if (this.#reading || event.seq <= this.#last) return;
+    if (event.seq === this.#last + 1 && waitingPackets(this.#socket) < WAITING_MAX) this.#send(event);
+    else this.read();
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  read(): void {
+    this.#reading = true;
+    this.#readAll().catch((error: unknown) => {
+      this.#logger.error({ executionId: this.#executionId, error: messageOf(error) }, 'subscription failed');
+      this.#socket.disconnect(true);
+    });
+  }
+
+  async #readAll(): Promise<void> {
+    for (;;) {
+      await this.#drained();
+      if (this.#closed) return;
+      const page = await this.#store.readEvents(this.#executionId, this.#last + 1, PAGE).catch(() => null);
+      if (this.#closed) return;
+      if (page === null) {
+        await sleep(RETRY_MS);
+        continue;
+      }
+      // Older events went while the client read slowly: on its way back it is told from where it can go on.
+      if (page.firstSeq > this.#last + 1) return void this.#socket.disconnect(true);
+      for (const row of page.items) this.#send(eventOf(row));
+      if (page.items.length === PAGE) continue;
+      if (this.#last >= this.#announced) break;
+      if (page.items.length === 0) await sleep(RETRY_MS);
+    }
+    this.#reading = false;
+  }
+
+  #send(event: ExecutionEvent): void {
+    this.#last = event.seq;
+    this.#socket.emit('execution.event', { executionId: this.#executionId, event });
+  }
+
+  /** Resolves when the client has taken enough of what waits for it. */
+  async #drained(): Promise<void> {
+    const { conn } = this.#socket;
+    while (!this.#closed && waitingPackets(this.#socket) >= WAITING_MAX) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          conn.off('drain', done);
+          conn.off('close', done);
+          resolve();
+        };
+        conn.on('drain', done);
+        conn.on('close', done);
+      });
+    }
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, ms).unref());
+}
