@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { parseDuration } from './definition/duration.ts';
 import { FullstopError, hasCode } from './errors.ts';
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
@@ -70,8 +71,6 @@ const wholeNumber = (text: string, min: number, max: number): number | undefined
   const value = Number(text);
   return value >= min && value <= max ? value : undefined;
 };
-
-const YEAR_MS = 365 * 86_400_000;
 
 /** Drives the environment, the flags of `serve`, `--help` and `doctor`. */
 export const settings: readonly Setting[] = [
@@ -164,10 +163,7 @@ export const settings: readonly Setting[] = [
     help: 'how long ended executions are kept; 0: for ever',
     shown: '30d',
     expected: 'a duration such as 12h or 30d, at most 100 years, or 0',
-    parse: (text) => {
-      const ms = parseDurationMs(text);
-      return ms !== undefined && ms <= 100 * YEAR_MS ? ms : undefined;
-    },
+    parse: parseDurationMs,
   }),
   setting({
     key: 'logLevel',
@@ -266,13 +262,9 @@ function invalid(flag: string, expected: string, what: string): FullstopError {
   });
 }
 
-const durationUnitsMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
 /** `250ms`, `30s`, `5m`, `2h`, `1d`, or a number of milliseconds; undefined for anything else. */
 export function parseDurationMs(text: string): number | undefined {
-  const match = /^(\d{1,15})(ms|s|m|h|d)?$/.exec(text);
-  if (match === null) return undefined;
-  return Number(match[1]) * durationUnitsMs[(match[2] ?? 'ms') as keyof typeof durationUnitsMs];
+  return parseDuration(/^\d{1,15}$/.test(text) ? Number(text) : text) ?? undefined;
 }
 
 function parseHosts(text: string): string[] | undefined {

@@ -45,7 +45,7 @@ export interface Client {
   workflows: {
     /** Saves a definition, as the text of a YAML or JSON file or as a value. With `dryRun` it is only checked. */
     save(definition: string | Json, options?: InProject & { dryRun?: boolean }): Promise<WorkflowSaved>;
-    list(query?: InProject & { cursor?: string }): Promise<List<WorkflowItem>>;
+    list(query?: InProject): Promise<List<WorkflowItem>>;
     /** Of `NAME` the last saved, or the one of `NAME@HASH`. */
     get(name: string, options?: InProject): Promise<WorkflowDetail>;
     /** Schedules and starts are refused from now on; what runs goes on. */
@@ -94,9 +94,9 @@ export interface Client {
   };
   stops: {
     /** Stops all live executions that match; a `setId` stops exactly those that a dry run has shown. */
-    bulk(request: { filter: ExecutionFilter } | { setId: string }): Promise<BulkStopAnswer>;
+    bulk(request: (InProject & { filter: ExecutionFilter }) | { setId: string }): Promise<BulkStopAnswer>;
     /** How many would be stopped, and the set's id, good for five minutes. */
-    dryRun(filter: ExecutionFilter): Promise<BulkStopDryRun>;
+    dryRun(filter: ExecutionFilter, options?: InProject): Promise<BulkStopDryRun>;
   };
   keys: {
     list(): Promise<List<KeyItem>>;
@@ -107,7 +107,7 @@ export interface Client {
   };
   engines: {
     list(): Promise<List<EngineItem>>;
-    drain(id: string): Promise<void>;
+    drain(id: string): Promise<EngineItem>;
   };
   admission: {
     /** Paused: starts and schedules wait as Pending, what runs goes on. */
@@ -115,7 +115,7 @@ export interface Client {
   };
   audit: {
     /** Newest first. */
-    list(query?: { cursor?: string }): Promise<List<AuditItem>>;
+    list(query?: { cursor?: string; limit?: number }): Promise<List<AuditItem>>;
   };
   health(): Promise<Health>;
   /**
@@ -174,7 +174,7 @@ export function connect(options: ConnectOptions): Client {
     },
     stops: {
       bulk: async (request) => (await call('executions.stop', request)) as BulkStopAnswer,
-      dryRun: async (filter) => (await call('executions.stop', { filter, dryRun: true })) as BulkStopDryRun,
+      dryRun: async (filter, inProject = {}) => (await call('executions.stop', { ...inProject, filter, dryRun: true })) as BulkStopDryRun,
     },
     keys: {
       list: () => call('key.list', {}),
@@ -183,7 +183,7 @@ export function connect(options: ConnectOptions): Client {
     },
     engines: {
       list: () => call('engine.list', {}),
-      drain: async (id) => void (await call('engine.drain', { id })),
+      drain: (id) => call('engine.drain', { id }),
     },
     admission: { set: async (paused) => void (await call('admission.set', { paused })) },
     audit: { list: (query = {}) => call('audit.list', query) },

@@ -21,7 +21,7 @@ export interface FollowOptions {
 }
 
 export interface EventsOptions extends FollowOptions {
-  /** First `seq`; 1 by default. */
+  /** First `seq`; by default the first kept, which is 1 unless the execution is very long. */
   from?: number;
 }
 
@@ -46,6 +46,8 @@ export async function* followEvents(
   const alarm = new Alarm();
   const wake = (): void => alarm.wake();
   let next = options.from ?? 1;
+  /** Nothing was demanded and nothing seen yet: the store says where its events begin. */
+  let anywhere = options.from === undefined;
   /** Contiguous from `next` on. */
   let buffer: ExecutionEvent[] = [];
   /** Whether pushes are put in the buffer; false: the store is read first. */
@@ -77,7 +79,11 @@ export async function* followEvents(
     let first = true;
     for (;;) {
       for (;;) {
-        const page = await patiently(connection, signal, times, () => connection.call('execution.events', { id, from: next }, signal));
+        const page = await patiently(connection, signal, times, () =>
+          connection.call('execution.events', anywhere ? { id } : { id, from: next }, signal),
+        );
+        if (anywhere) next = page.items[0]?.seq ?? next;
+        anywhere = false;
         for (const event of page.items) {
           if (event.seq < next) continue;
           if (event.seq > next) throw gap(id, next, event.seq);

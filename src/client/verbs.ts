@@ -50,6 +50,8 @@ export interface ExecutionListQuery extends InProject {
   createdFrom?: string;
   createdTo?: string;
   cursor?: string;
+  /** Items of one page; 100 by default, at most 1,000. */
+  limit?: number;
 }
 
 export interface KeyRequest {
@@ -67,28 +69,29 @@ export interface WorkflowDetail extends WorkflowItem {
   definition: Json;
 }
 
-/** Without a key only `status`. */
+/** `status` is the same for everybody, the rest is for keys that may see something. */
 export interface Health {
-  status: string;
-  [detail: string]: unknown;
+  status: 'ok' | 'unavailable';
+  /** Why it is unavailable. */
+  message?: string;
+  admissionPaused?: boolean;
+  engine?: EngineItem;
 }
-
-/** One page of a collection that is never long enough for a cursor, too. */
-type Page<T> = List<T>;
 
 type Verb<Payload, Answer> = { payload: Payload; answer: Answer };
 
 export interface Verbs {
   'workflow.save': Verb<InProject & { definition: string | Json; dryRun?: boolean }, WorkflowSaved>;
-  'workflow.list': Verb<InProject & { cursor?: string }, Page<WorkflowItem>>;
-  'workflow.get': Verb<InProject & { name: string; hash?: string }, WorkflowDetail>;
+  'workflow.list': Verb<InProject, List<WorkflowItem>>;
+  /** `name`: NAME or NAME@HASH. */
+  'workflow.get': Verb<InProject & { name: string }, WorkflowDetail>;
   'workflow.disable': Verb<InProject & { name: string }, WorkflowItem>;
   'workflow.enable': Verb<InProject & { name: string }, WorkflowItem>;
   'execution.start': Verb<StartRequest, ExecutionRecord>;
-  'execution.list': Verb<ExecutionListQuery, Page<ExecutionItem>>;
+  'execution.list': Verb<ExecutionListQuery, List<ExecutionItem>>;
   'execution.get': Verb<{ id: string }, ExecutionRecord>;
   'execution.results': Verb<{ id: string }, Results>;
-  'execution.events': Verb<{ id: string; from?: number }, EventPage>;
+  'execution.events': Verb<{ id: string; from?: number; limit?: number }, EventPage>;
   'execution.subscribe': Verb<{ id: string; from: number }, unknown>;
   'execution.unsubscribe': Verb<{ id: string }, unknown>;
   'executions.subscribe': Verb<InProject, unknown>;
@@ -96,15 +99,15 @@ export interface Verbs {
   'execution.stop': Verb<{ id: string }, StopAnswer>;
   'execution.receipt': Verb<{ id: string }, StopReceipt>;
   'execution.preview': Verb<{ id: string }, StopPreview>;
-  'executions.stop': Verb<{ filter: ExecutionFilter; dryRun?: boolean } | { setId: string }, BulkStopAnswer | BulkStopDryRun>;
+  'executions.stop': Verb<(InProject & { filter: ExecutionFilter; dryRun?: boolean }) | { setId: string }, BulkStopAnswer | BulkStopDryRun>;
   'execution.trigger': Verb<{ id: string; name: string; payload?: Json }, { duplicate: boolean }>;
   'execution.delete': Verb<{ id: string }, unknown>;
   'admission.set': Verb<{ paused: boolean }, { paused: boolean }>;
-  'key.list': Verb<Record<string, never>, Page<KeyItem>>;
+  'key.list': Verb<Record<string, never>, List<KeyItem>>;
   'key.create': Verb<KeyRequest, { id: string; key: string }>;
   'key.delete': Verb<{ id: string }, unknown>;
-  'engine.list': Verb<Record<string, never>, Page<EngineItem>>;
-  'engine.drain': Verb<{ id: string }, unknown>;
-  'audit.list': Verb<{ cursor?: string }, Page<AuditItem>>;
+  'engine.list': Verb<Record<string, never>, List<EngineItem>>;
+  'engine.drain': Verb<{ id: string }, EngineItem>;
+  'audit.list': Verb<{ cursor?: string; limit?: number }, List<AuditItem>>;
   health: Verb<Record<string, never>, Health>;
 }
