@@ -1,6 +1,6 @@
 /** HTTP: one route per path of the verb table, and the few addresses that are no verbs. */
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { workflowJsonSchema } from '../definition/schema.ts';
+import { workflowJsonSchema } from '../definition/json-schema.ts';
 import { FullstopError, errorCodes, messageOf } from '../errors.ts';
 import { allows, type Caller } from './access.ts';
 import { call, errorBody, parse, unauthenticated } from './call.ts';

@@ -34,7 +34,7 @@ export const label = z.string().min(1).max(320);
 export const filter = {
   status: status.optional(),
   workflow: workflowName.optional(),
-  label: label.optional().describe('KEY=VALUE'),
+  label: label.optional().describe('KEY=VALUE, or KEY'),
   text: text.optional().describe('a prefix of the id, or words of the workflow name or the error'),
   createdFrom: instant.optional(),
   createdTo: instant.optional(),

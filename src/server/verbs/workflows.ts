@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { definitionHash, loadDefinition } from '../../definition/load.ts';
+import { hashDefinition } from '../../definition/hash.ts';
+import { parseDefinition } from '../../definition/parse.ts';
 import type { DefinitionRow } from '../../ports/store.ts';
 import type { WorkflowItem } from '../../wire.ts';
 import { type Caller, notFound } from '../access.ts';
@@ -26,10 +27,10 @@ const save = verb({
   audited: true,
   answers: { 200: 'WorkflowSaved', 201: 'WorkflowSaved' },
   async run(context, caller, input, act) {
-    const definition = loadDefinition(input.definition, input.format ?? 'yaml');
+    const definition = (typeof input.definition === 'string' ? parseDefinition(input.definition, input.format ?? 'yaml').value : input.definition) as any;
     const { name } = definition;
     const where = oneProject(caller, input.project, 'project', input.project ?? '');
-    const hash = definitionHash(definition);
+    const hash = hashDefinition(definition);
     if (input.dryRun) {
       const versions = await context.store.listVersions(where, name);
       const known = versions.find((row) => row.hash === hash);
