@@ -130,7 +130,7 @@ export const executionMachine = setup({
     },
     /** As stopping, for another reason; a stop that comes now still is one. */
     aborting: {
-      always: { guard: 'allSettled', target: 'failed' },
+      always: { guard: 'allSettled', target: 'concluding' },
       on: {
         'node.settled': { actions: 'countSettled' },
         'stop.graceElapsed': { actions: 'writeOffTasks' },

@@ -1,0 +1,111 @@
+import type { ExecutionHost } from './execution-host.ts';
+
+/**
+ * Who may start: oldest first, within the engine's and the workflow's limits.
+ *
+ * Children, and executions with nothing live but held or delayed nodes, do not count against the engine's.
+ */
+export class Admission {
+  readonly #maxRunning: number;
+  readonly #queue: ExecutionHost[] = [];
+  /** Waiting for their workflow's `concurrency`, by workflow. */
+  readonly #blocked = new Map<string, ExecutionHost[]>();
+  /** Begun and not ended, of workflows with `concurrency`. */
+  readonly #begun = new Map<string, number>();
+  /** Executions that count. */
+  #running = 0;
+  #waiting = 0;
+  readonly #open: () => boolean;
+
+  constructor(maxRunning: number, open: () => boolean) {
+    this.#maxRunning = maxRunning;
+    this.#open = open;
+  }
+
+  get running(): number {
+    return this.#running;
+  }
+
+  get waiting(): number {
+    return this.#waiting;
+  }
+
+  /** Begun or waiting executions of a workflow with `concurrency`. */
+  loadOf(host: ExecutionHost): number {
+    const key = keyOf(host);
+    return (this.#begun.get(key) ?? 0) + (this.#blocked.get(key)?.length ?? 0);
+  }
+
+  loadOfWorkflow(project: string, name: string): number {
+    const key = `${project}/${name}`;
+    return (this.#begun.get(key) ?? 0) + (this.#blocked.get(key)?.length ?? 0);
+  }
+
+  enqueue(host: ExecutionHost): void {
+    this.#waiting += 1;
+    this.#queue.push(host);
+    this.admit();
+  }
+
+  /** A restored execution that had begun before. */
+  countBegun(host: ExecutionHost): void {
+    this.#count(host, 1);
+    this.recount(host);
+  }
+
+  /** Starts whoever may start now. */
+  admit(): void {
+    while (this.#open() && this.#running < this.#maxRunning) {
+      const host = this.#queue.shift();
+      if (host === undefined) return;
+      if (host.over || host.header.status !== 'Pending') {
+        this.#waiting -= 1;
+        continue;
+      }
+      const max = host.workflow.concurrency?.max ?? Number.POSITIVE_INFINITY;
+      if ((this.#begun.get(keyOf(host)) ?? 0) >= max) {
+        const list = this.#blocked.get(keyOf(host));
+        if (list === undefined) this.#blocked.set(keyOf(host), [host]);
+        else list.push(host);
+        continue;
+      }
+      this.#waiting -= 1;
+      this.#count(host, 1);
+      host.counted = true;
+      this.#running += 1;
+      host.enter(() => host.begin());
+    }
+  }
+
+  /** Its parked state may have changed, or it has ended. */
+  recount(host: ExecutionHost): void {
+    const counts = !host.over && host.header.status === 'Running' && host.header.parent === null && host.busy > 0;
+    if (counts === host.counted) return;
+    host.counted = counts;
+    this.#running += counts ? 1 : -1;
+    if (!counts && this.#queue.length > 0) this.admit();
+  }
+
+  /** It has ended, or left this engine. */
+  release(host: ExecutionHost, began: boolean): void {
+    if (began) this.#count(host, -1);
+    this.recount(host);
+    const waiting = this.#blocked.get(keyOf(host));
+    if (waiting === undefined) return;
+    this.#blocked.delete(keyOf(host));
+    this.#queue.unshift(...waiting);
+    this.admit();
+  }
+
+  #count(host: ExecutionHost, delta: number): void {
+    if (host.workflow.concurrency === null || host.header.parent !== null) return;
+    const key = keyOf(host);
+    const count = (this.#begun.get(key) ?? 0) + delta;
+    if (count <= 0) this.#begun.delete(key);
+    else this.#begun.set(key, count);
+  }
+}
+
+function keyOf(host: ExecutionHost): string {
+  return `${host.header.project}/${host.header.workflow.name}`;
+}

@@ -1,0 +1,807 @@
+import { type AnyActorRef, type Actor, createActor } from 'xstate';
+import { engineMachine } from '../../machines/engine.machine.ts';
+import type { Verdict } from '../../machines/events.ts';
+import { checkInput } from '../definition/inputs.ts';
+import { hashDefinition } from '../definition/hash.ts';
+import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
+import type { CompiledWorkflow } from '../definition/types.ts';
+import { FullstopError, hasCode, messageOf } from '../errors.ts';
+import type { Commit, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
+import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
+import { Admission } from './admission.ts';
+import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
+import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
+import { ExecutionHost } from './execution-host.ts';
+import { iterationIndexes } from './identity.ts';
+import { registryLogic } from './registry.ts';
+import { Schedules } from './schedules.ts';
+import type { Slot } from './slot.ts';
+import { Timers } from './timers.ts';
+import { eventOf, itemOf, previewOf } from './views.ts';
+import { graphAt, type KnownWorkflow, Workflows } from './workflows.ts';
+
+export interface EngineOptions {
+  /** Executions running at once; more wait as Pending. */
+  maxRunning: number;
+  /** Ended executions are deleted after this many ms; 0 keeps all. */
+  retentionMs: number;
+  /** From the halt to the final record, whoever has not confirmed. */
+  stopGraceMs: number;
+  /** Between two looks for stop intents whose broadcast was lost. */
+  sweepMs: number;
+  /** Events a running execution keeps. */
+  eventsKept: number;
+  version: string;
+}
+
+export const engineDefaults: EngineOptions = {
+  maxRunning: 10_000,
+  retentionMs: 30 * 86_400_000,
+  stopGraceMs: 5_000,
+  sweepMs: 1_000,
+  eventsKept: 100_000,
+  version: '0',
+};
+
+const RECOVERY_PAGE = 500;
+const RETENTION_SWEEP_MS = 60_000;
+const RETENTION_BATCH = 100;
+const DEPTH_MAX = 16;
+const RESTARTS_MAX = 3;
+const RESTART_WINDOW_MS = 60_000;
+const EMPTY: Record<string, never> = {};
+
+/** An engine on the given ports. Everything it does to the world goes through them. */
+export function createEngine(ports: EnginePorts, options: Partial<EngineOptions> = {}): EngineApi {
+  return new Engine(ports, { ...engineDefaults, ...options });
+}
+
+class Engine implements EngineApi, HostEnvironment {
+  readonly id: string;
+  readonly store;
+  readonly bus;
+  readonly clock;
+  readonly ids;
+  readonly expressions;
+  readonly work;
+  readonly log;
+  readonly timers: Timers;
+  readonly stopGraceMs: number;
+  readonly #options: EngineOptions;
+  readonly #actor: Actor<typeof engineMachine>;
+  readonly registryActor: AnyActorRef;
+  readonly #hosts = new Map<string, ExecutionHost>();
+  /** Stopped executions whose record is final while a task has not confirmed. */
+  readonly #pursued = new Map<string, ExecutionHost>();
+  readonly #childrenOf = new Map<string, Set<string>>();
+  readonly #workflows: Workflows;
+  readonly #admission: Admission;
+  readonly #schedules: Schedules;
+  #flushQueue: ExecutionHost[] = [];
+  #startedAtMs = 0;
+  #epoch = 0;
+  #closed = false;
+  #givenUp: string | null = null;
+  readonly #trimmedAt = new Map<string, number>();
+  readonly counters: EngineMetrics = {
+    executionsStarted: 0,
+    executionsEnded: { Complete: 0, Failed: 0, stopped: 0 },
+    nodesEnded: 0,
+    commits: 0,
+    commitRetries: 0,
+    lateResultsDiscarded: 0,
+    live: { running: 0, pending: 0, parked: 0 },
+    onNodeStopped: null,
+  };
+
+  constructor(ports: EnginePorts, options: EngineOptions) {
+    this.store = ports.store;
+    this.bus = ports.bus;
+    this.clock = ports.clock;
+    this.ids = ports.ids;
+    this.expressions = ports.expressions;
+    this.work = ports.work;
+    this.log = ports.log;
+    this.#options = options;
+    this.stopGraceMs = options.stopGraceMs;
+    this.id = ports.ids.next();
+    this.timers = new Timers(ports.clock);
+    this.#workflows = new Workflows(ports.store);
+    this.#admission = new Admission(options.maxRunning, () => this.#admits());
+    this.#schedules = new Schedules({
+      store: ports.store,
+      clock: ports.clock,
+      timers: this.timers,
+      log: ports.log,
+      start: (project, name, input, uniqueKey) => this.#startScheduled(project, name, input, uniqueKey),
+      find: (project, name) => this.#workflows.find(project, name),
+    });
+    this.#actor = createActor(engineMachine, {
+      id: 'engine',
+      input: { restartsMax: RESTARTS_MAX, windowMs: RESTART_WINDOW_MS, paused: false },
+    });
+    this.#actor.subscribe({ error: (error) => this.log.error({ error: messageOf(error) }, 'the supervisor broke') });
+    this.registryActor = createActor(registryLogic, { id: 'executions', parent: this.#actor } as never) as never;
+  }
+
+  // ------------------------------------------------------------------ life
+
+  async start(): Promise<void> {
+    this.#startedAtMs = this.clock.nowMs();
+    this.#actor.start();
+    this.registryActor.start();
+    const admission = (await this.store.getSetting('admission')) as { paused?: boolean } | null;
+    if (admission?.paused === true) this.#actor.send({ type: 'engine.pause' });
+    this.bus.onStop((message) => this.#heardStop(message.executionId));
+    await this.store.claimAll(this.id);
+    await this.#recover();
+    this.#actor.send({ type: 'engine.recovered' });
+    await this.#schedules.start();
+    this.#admission.admit();
+    this.#every(this.#options.sweepMs, () => this.#sweep());
+    this.#every(RETENTION_SWEEP_MS, () => this.#retire());
+  }
+
+  async #recover(): Promise<void> {
+    let after: string | null = null;
+    const restored: ExecutionHost[] = [];
+    for (;;) {
+      const page: RecoverableExecution[] = await this.store.recover(after, RECOVERY_PAGE);
+      for (const stored of page) {
+        const host = await this.#adopt(stored, true);
+        if (host !== null) restored.push(host);
+      }
+      const last = page.at(-1);
+      if (last === undefined || page.length < RECOVERY_PAGE) break;
+      after = last.header.id;
+    }
+    // Parents come before their children: they are older.
+    for (const host of restored) this.#goOn(host);
+  }
+
+  /** A host for a stored execution; null when its definition cannot run here. */
+  async #adopt(stored: RecoverableExecution, afterCrash: boolean): Promise<ExecutionHost | null> {
+    const { header } = stored;
+    const known = await this.#workflows.byHash(header.project, header.workflow.name, header.workflow.hash);
+    const graph = known === null ? null : graphAt(known.compiled, header.bodyPath);
+    if (known === null || graph === null) {
+      this.log.error({ executionId: header.id, workflow: header.workflow }, 'its definition is not stored: it cannot go on');
+      return null;
+    }
+    const host = new ExecutionHost(this, known.compiled, graph, header);
+    this.#add(host);
+    host.enter(() => host.restore(stored, afterCrash));
+    return host;
+  }
+
+  #goOn(host: ExecutionHost): void {
+    const { header } = host;
+    if (host.over) return;
+    if (header.status === 'Pending' && header.stop === null) {
+      if (header.parent === null) this.#admission.enqueue(host);
+      else host.enter(() => host.begin());
+      return;
+    }
+    this.#admission.countBegun(host);
+    if (header.stop !== null) {
+      host.beginStop('takeover');
+      return;
+    }
+    if (header.parent !== null && !this.#wantedByParent(host)) {
+      host.abort({ error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
+      return;
+    }
+    host.enter(() => host.resume());
+  }
+
+  /** Whether the node attempt that started this child still runs. */
+  #wantedByParent(host: ExecutionHost): boolean {
+    const { parent } = host.header;
+    if (parent === null) return true;
+    const slot = this.parentSlot(host);
+    return slot !== null && !slot.settled && slot.attempt === parent.attempt;
+  }
+
+  #add(host: ExecutionHost): void {
+    const { id, parent } = host.header;
+    this.#hosts.set(id, host);
+    if (parent === null) return;
+    const siblings = this.#childrenOf.get(parent.executionId);
+    if (siblings === undefined) this.#childrenOf.set(parent.executionId, new Set([id]));
+    else siblings.add(id);
+  }
+
+  #remove(host: ExecutionHost): void {
+    const { id, parent } = host.header;
+    this.#hosts.delete(id);
+    this.#trimmedAt.delete(id);
+    if (parent === null) return;
+    const siblings = this.#childrenOf.get(parent.executionId);
+    siblings?.delete(id);
+    if (siblings?.size === 0) this.#childrenOf.delete(parent.executionId);
+  }
+
+  async drain(drainMs: number): Promise<void> {
+    this.#actor.send({ type: 'engine.drain' });
+    this.#schedules.close();
+    const untilMs = this.clock.nowMs() + drainMs;
+    await new Promise<void>((resolve) => {
+      const look = (): void => {
+        const busy = [...this.#hosts.values()].some((host) => host.tasksInFlight > 0 || host.committing);
+        if (!busy || this.clock.nowMs() >= untilMs) resolve();
+        else this.clock.setTimer(20, look);
+      };
+      look();
+    });
+    this.#actor.send({ type: 'engine.drained' });
+    this.#closed = true;
+    for (const host of [...this.#hosts.values()]) host.drop();
+    this.timers.close();
+  }
+
+  #state(): EngineItem['status'] {
+    return this.#actor.getSnapshot().value as EngineItem['status'];
+  }
+
+  draining(): boolean {
+    return this.#state() === 'draining' || this.#closed;
+  }
+
+  #admits(): boolean {
+    return this.#state() === 'serving' && !this.#actor.getSnapshot().context.paused;
+  }
+
+  #every(ms: number, work: () => Promise<void>): void {
+    const run = (): void => {
+      if (this.#closed) return;
+      const again = (): void => {
+        if (!this.#closed) this.clock.setTimer(ms, run);
+      };
+      work().then(again, again);
+    };
+    this.clock.setTimer(ms, run);
+  }
+
+  describe(): EngineItem {
+    return {
+      id: this.id,
+      epoch: this.#epoch,
+      startedAt: new Date(this.#startedAtMs).toISOString(),
+      status: this.#state(),
+      executions: this.#load(),
+      version: this.#options.version,
+    };
+  }
+
+  #load(): EngineMetrics['live'] {
+    let running = 0;
+    let pending = 0;
+    let parked = 0;
+    for (const host of this.#hosts.values()) {
+      if (host.header.status === 'Pending') pending += 1;
+      else if (host.busy === 0) parked += 1;
+      else running += 1;
+    }
+    return { running, pending, parked };
+  }
+
+  trouble(): string | null {
+    const store = this.store.trouble();
+    if (store !== null) return `the store takes no writes: ${store}`;
+    if (this.#givenUp !== null) return `execution ${this.#givenUp} broke its actor more than ${RESTARTS_MAX} times`;
+    return null;
+  }
+
+  // ------------------------------------------------------------------ starting
+
+  async startExecution(request: StartRequest): Promise<{ header: HeaderRow; created: boolean }> {
+    if (this.draining()) throw new FullstopError('FS_UNAVAILABLE', 'this engine is shutting down: start it elsewhere or later');
+    const known = await this.#known(request.project, request.workflow);
+    if (known.row.disabled) {
+      throw new FullstopError('FS_DISABLED', `workflow ${known.row.name} is disabled: enable it first`);
+    }
+    const { compiled } = known;
+    const input = inputOf(compiled, request.input);
+    const key = request.idempotencyKey;
+    const { concurrency } = compiled;
+    if (concurrency?.onFull === 'refuse' && this.#admission.loadOfWorkflow(request.project, known.row.name) >= concurrency.max) {
+      throw new FullstopError('FS_RATE', `${concurrency.max} executions of ${compiled.name} run already: start it when one has ended`);
+    }
+    const header = this.#header(known, request.project, input);
+    header.labels = request.labels;
+    const body = { workflow: request.workflow, input: request.input, labels: request.labels };
+    const outcome = await this.store.createExecution(
+      newExecution(header, key === null ? null : `key:${key}`, key === null ? null : hashDefinition(body as Json)),
+    );
+    if (outcome.kind === 'exists') {
+      if (!outcome.sameBody) {
+        throw new FullstopError('FS_CONFLICT', `idempotency key "${key}" was used for another start: execution ${outcome.id}`);
+      }
+      const first = await this.store.load(outcome.id);
+      if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${outcome.id} is gone`);
+      return { header: first.header, created: false };
+    }
+    this.#created(header, compiled);
+    return { header, created: true };
+  }
+
+  async #known(project: string, reference: string): Promise<KnownWorkflow> {
+    const known = await this.#workflows.find(project, reference);
+    if (known === null) {
+      throw new FullstopError('FS_NOT_FOUND', `no workflow ${reference} in project ${project}: save it first`);
+    }
+    return known;
+  }
+
+  #header(known: KnownWorkflow, project: string, input: Json): HeaderRow {
+    const { name, hash, version } = known.row;
+    return {
+      id: this.ids.next(),
+      project,
+      workflow: { name, hash, version },
+      bodyPath: null,
+      labels: EMPTY,
+      status: 'Pending',
+      error: null,
+      errorCode: null,
+      input,
+      outputs: null,
+      parent: null,
+      ancestors: [],
+      startedByFailure: false,
+      createdAtMs: this.clock.nowMs(),
+      startedAtMs: null,
+      endedAtMs: null,
+      owner: { engine: this.id, epoch: 1 },
+      v: 0,
+      stop: null,
+      seq: 1,
+      machine: null,
+    };
+  }
+
+  /** A new execution is durable: its actor joins the others. */
+  #created(header: HeaderRow, compiled: CompiledWorkflow): void {
+    const graph = graphAt(compiled, header.bodyPath);
+    if (graph === null || this.#closed) return;
+    const host = new ExecutionHost(this, compiled, graph, header);
+    host.createActors();
+    this.#add(host);
+    this.counters.executionsStarted += 1;
+    if (this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
+    if (header.parent === null) this.#admission.enqueue(host);
+    else if (this.#state() !== 'draining') host.enter(() => host.begin());
+  }
+
+  async #startScheduled(project: string, name: string, input: Json, uniqueKey: string): Promise<void> {
+    const known = await this.#known(project, name);
+    if (known.row.disabled) return;
+    if (known.compiled.overlap === 'skip') {
+      const live = await this.store.countExecutions({ project, workflow: name, live: true });
+      if (live > 0) return;
+    }
+    const header = this.#header(known, project, inputOf(known.compiled, (input ?? {}) as Record<string, Json>));
+    const outcome = await this.store.createExecution(newExecution(header, uniqueKey, null));
+    if (outcome.kind === 'created') this.#created(header, known.compiled);
+  }
+
+  async createChild(
+    parent: ExecutionHost,
+    slot: Slot,
+    id: string,
+    place: { item: unknown; itemIndex: number } | null,
+  ): Promise<ChildOutcome> {
+    const invalid = (error: unknown): ChildOutcome => ({
+      kind: 'invalid',
+      error: messageOf(error),
+      errorCode: hasCode(error, 'FS_NOT_FOUND') ? 'FS_NOT_FOUND' : 'FS_INVALID',
+    });
+    const { header: above } = parent;
+    if (above.ancestors.length >= DEPTH_MAX) {
+      return invalid(new FullstopError('FS_INVALID', `at most ${DEPTH_MAX} workflows deep`));
+    }
+    let known: KnownWorkflow;
+    let input: Json;
+    if (place === null) {
+      const payload = slot.payload as { workflow: string; input?: Record<string, Json> };
+      try {
+        known = await this.#known(above.project, payload.workflow);
+        input = inputOf(known.compiled, payload.input ?? {});
+      } catch (error) {
+        if (hasCode(error, 'FS_UNAVAILABLE')) throw error;
+        return invalid(error);
+      }
+    } else {
+      const own = await this.#workflows.byHash(above.project, above.workflow.name, above.workflow.hash);
+      if (own === null) return invalid(new FullstopError('FS_NOT_FOUND', 'its definition is gone'));
+      known = own;
+      input = place as Json;
+    }
+    const header = this.#header(known, above.project, input);
+    header.id = id;
+    header.labels = above.labels;
+    header.ancestors = [...above.ancestors, above.id];
+    header.bodyPath = place === null ? null : slot.node.path;
+    header.parent = { executionId: above.id, node: slot.node.path, attempt: slot.attempt };
+    if (slot.scope.iterations.length > 0) header.parent.iterations = iterationIndexes(slot.scope.iterations);
+    if (place !== null) header.parent.itemIndex = place.itemIndex;
+    const uniqueKey = `child:${slot.attemptId}/${place?.itemIndex ?? 0}`;
+    const outcome = await this.store.createExecution(newExecution(header, uniqueKey, null));
+    if (outcome.kind === 'refused') return { kind: 'refused' };
+    if (outcome.kind === 'created') {
+      this.#created(header, known.compiled);
+      return { kind: 'created', id };
+    }
+    // Created by a write whose reply was lost.
+    if (!this.#hosts.has(outcome.id)) {
+      const stored = await this.store.load(outcome.id);
+      if (stored !== null && stored.header.endedAtMs === null) {
+        const host = await this.#adopt(stored, false);
+        if (host !== null) this.#goOn(host);
+      }
+    }
+    return { kind: 'created', id: outcome.id };
+  }
+
+  endChild(executionId: string, verdict: Verdict): void {
+    this.#hosts.get(executionId)?.abort(verdict);
+  }
+
+  followUp(host: ExecutionHost, failure: Verdict): Promise<NewExecution | null> | null {
+    const { onFailure } = host.workflow;
+    const { header } = host;
+    if (onFailure === null || header.parent !== null || header.startedByFailure) return null;
+    return this.#followUp(host, onFailure, failure);
+  }
+
+  async #followUp(
+    host: ExecutionHost,
+    onFailure: { workflow: string; input: Json | null },
+    failure: Verdict,
+  ): Promise<NewExecution | null> {
+    const { header } = host;
+    try {
+      const known = await this.#known(header.project, onFailure.workflow);
+      const about = {
+        executionId: header.id,
+        workflow: header.workflow.name,
+        error: failure.error,
+        errorCode: failure.errorCode,
+      };
+      const roots = this.expressionRoots(host);
+      const given =
+        onFailure.input === null
+          ? about
+          : await this.expressions.render(onFailure.input, { input: roots.input, execution: roots.execution, nodes: {} });
+      const next = this.#header(known, header.project, inputOf(known.compiled, given as Record<string, Json>));
+      next.startedByFailure = true;
+      return newExecution(next, `onFailure:${header.id}`, null);
+    } catch (error) {
+      if (hasCode(error, 'FS_UNAVAILABLE')) throw error;
+      this.log.error({ executionId: header.id, workflow: onFailure.workflow, error: messageOf(error) }, 'onFailure could not start');
+      return null;
+    }
+  }
+
+  // ------------------------------------------------------------------ stopping
+
+  async requestStop(id: string): Promise<StopRequestOutcome> {
+    const outcome = await this.store.requestStop(id, { requestId: this.ids.next(), requestedAtMs: this.clock.nowMs() });
+    if (outcome.kind === 'requested') {
+      for (const affected of outcome.affected) {
+        this.#deliver(affected, outcome, 'local');
+        this.bus.stop({ executionId: affected, requestId: outcome.requestId });
+      }
+    }
+    return outcome;
+  }
+
+  #deliver(id: string, intent: { requestId: string; requestedAtMs: number }, path: 'local' | 'bus' | 'poll'): void {
+    const { requestId, requestedAtMs } = intent;
+    this.#hosts.get(id)?.deliverStop({ requestId, requestedAtMs }, path);
+  }
+
+  /** A STOP from the bus: only the owner acts, and on what the store says. */
+  #heardStop(id: string): void {
+    const host = this.#hosts.get(id);
+    if (host === undefined || host.header.stop !== null) return;
+    this.store.load(id).then(
+      (stored) => {
+        const stop = stored?.header.stop ?? null;
+        if (stop !== null) this.#deliver(id, stop, 'bus');
+      },
+      () => undefined,
+    );
+  }
+
+  /** Finds what a lost broadcast would have told. */
+  async #sweep(): Promise<void> {
+    if (this.#hosts.size === 0) return;
+    for (const intent of await this.store.listIntents(1_000)) this.#deliver(intent.executionId, intent, 'poll');
+  }
+
+  async previewStop(id: string): Promise<StopPreview | null> {
+    const stored = await this.store.getExecution(id);
+    if (stored === null) return null;
+    const { header } = stored;
+    if (header.endedAtMs !== null) {
+      throw new FullstopError('FS_ENDED', `execution ${id} has ended: ${header.status}`, { details: { status: header.status } });
+    }
+    const workflow = await this.compiled(header.project, header.workflow.name, header.workflow.hash);
+    return { ...previewOf(stored, workflow, this.clock.nowMs()), children: this.liveChildren(id) };
+  }
+
+  async receipt(id: string): Promise<StopReceipt | null> {
+    const report = this.#hosts.get(id)?.stopReport ?? this.#pursued.get(id)?.stopReport;
+    return report?.receipt ?? (await this.store.getReceipt(id));
+  }
+
+  receiptChanged(receipt: StopReceipt): void {
+    if (receipt.unconfirmed === 0 && !receipt.children.some((child) => isLive(child.status))) {
+      this.#pursued.delete(receipt.executionId);
+    }
+    this.store.putReceipt(receipt).then(
+      () => this.bus.receipt(receipt),
+      (error: unknown) => this.log.warn({ executionId: receipt.executionId, error: messageOf(error) }, 'a receipt was not updated'),
+    );
+  }
+
+  nodeStopped(type: string, ms: number): void {
+    this.counters.onNodeStopped?.(type, ms);
+  }
+
+  metrics(): EngineMetrics {
+    this.counters.live = this.#load();
+    return this.counters;
+  }
+
+  // ------------------------------------------------------------------ triggers, schedules, admission
+
+  async trigger(id: string, name: string, payload: Json): Promise<{ duplicate: boolean }> {
+    const header = this.#hosts.get(id)?.header ?? (await this.store.getHeader(id));
+    const workflow =
+      header === null ? null : await this.compiled(header.project, header.workflow.name, header.workflow.hash);
+    if (header === null || workflow === null) throw new FullstopError('FS_NOT_FOUND', `no execution ${id}`);
+    if (!this.#workflows.triggersOf(workflow).has(name)) {
+      throw new FullstopError('FS_NOT_FOUND', `no hold of workflow ${workflow.name} waits for a trigger "${name}"`);
+    }
+    const trigger = { id: this.ids.next(), executionId: id, name, payload, atMs: this.clock.nowMs() };
+    const outcome = await this.store.putTrigger(trigger);
+    switch (outcome.kind) {
+      case 'missing':
+        throw new FullstopError('FS_NOT_FOUND', `no execution ${id}`);
+      case 'ended':
+        throw new FullstopError('FS_ENDED', `execution ${id} has ended: ${outcome.status}`, { details: { status: outcome.status } });
+      case 'conflict':
+        throw new FullstopError('FS_CONFLICT', `another payload of trigger "${name}" waits already`);
+      case 'duplicate':
+        return { duplicate: true };
+      case 'stored':
+        this.#hosts.get(id)?.triggered(trigger);
+        return { duplicate: false };
+    }
+  }
+
+  async setAdmission(paused: boolean): Promise<void> {
+    await this.store.putSetting('admission', { paused });
+    this.#actor.send({ type: paused ? 'engine.pause' : 'engine.resume' });
+    if (!paused) this.#admission.admit();
+  }
+
+  admissionPaused(): boolean {
+    return this.#actor.getSnapshot().context.paused;
+  }
+
+  async workflowChanged(project: string, name: string): Promise<void> {
+    this.#workflows.changed(project, name);
+    await this.#schedules.refresh(project, name);
+  }
+
+  nextInstants(project: string, name: string): (number | null)[] {
+    return this.#schedules.nextInstants(project, name);
+  }
+
+  async compiled(project: string, name: string, hash: string): Promise<CompiledWorkflow | null> {
+    return (await this.#workflows.byHash(project, name, hash))?.compiled ?? null;
+  }
+
+  forget(id: string): void {
+    this.#pursued.delete(id);
+  }
+
+  // ------------------------------------------------------------------ hosts
+
+  hostOf(executionId: string): ExecutionHost | null {
+    return this.#hosts.get(executionId) ?? null;
+  }
+
+  liveChildren(executionId: string): { executionId: string; status: ExecutionStatus }[] {
+    const ids = this.#childrenOf.get(executionId);
+    if (ids === undefined) return [];
+    return [...ids].map((id) => ({ executionId: id, status: this.#hosts.get(id)?.header.status ?? 'Running' }));
+  }
+
+  parentSlot(host: ExecutionHost): Slot | null {
+    const { parent } = host.header;
+    if (parent === null) return null;
+    const above = this.#hosts.get(parent.executionId);
+    if (above === undefined) return null;
+    for (const slot of above.live) {
+      if (slot.node.path === parent.node && iterationIndexes(slot.scope.iterations).join() === (parent.iterations ?? []).join()) {
+        return slot;
+      }
+    }
+    return null;
+  }
+
+  expressionRoots(host: ExecutionHost): ReturnType<HostEnvironment['expressionRoots']> {
+    host.roots ??= this.#roots(host);
+    return host.roots;
+  }
+
+  #roots(host: ExecutionHost): ReturnType<HostEnvironment['expressionRoots']> {
+    const { header } = host;
+    const startedAt = header.startedAtMs === null ? null : new Date(header.startedAtMs).toISOString();
+    const execution = { id: header.id, workflow: header.workflow.name, startedAt };
+    if (header.bodyPath === null || header.parent === null) return { input: header.input, execution };
+    // The body of a foreach sees the input of the execution that the foreach belongs to.
+    const above = this.#hosts.get(header.parent.executionId);
+    const item = header.input as unknown as { item: unknown; itemIndex: number };
+    return { input: above === undefined ? null : this.expressionRoots(above).input, execution, item };
+  }
+
+  holdInstant(schedule: string | undefined, nowMs: number): number | null {
+    return schedule === undefined ? null : nextInstantMs(parseHoldSchedule(schedule), nowMs);
+  }
+
+  flushSoon(host: ExecutionHost): void {
+    this.#flushQueue.push(host);
+    if (this.#flushQueue.length > 1) return;
+    this.clock.defer(() => {
+      const hosts = this.#flushQueue;
+      this.#flushQueue = [];
+      for (const one of hosts) {
+        try {
+          one.flush();
+        } catch (error) {
+          this.crashed(one, error);
+        }
+      }
+    });
+  }
+
+  published(host: ExecutionHost, commit: Commit): void {
+    const { header } = host;
+    if (this.bus.hasListeners(header.id)) {
+      for (const row of commit.events) this.bus.event(header.id, eventOf(row));
+      if (commit.receipt !== null) this.bus.receipt(commit.receipt);
+    }
+    if (commit.header.status !== undefined && this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
+    const { eventsKept } = this.#options;
+    if (header.seq > eventsKept) {
+      const trimmedAt = this.#trimmedAt.get(header.id) ?? 0;
+      if (header.seq - trimmedAt > eventsKept + 1_000) {
+        this.#trimmedAt.set(header.id, header.seq - eventsKept);
+        this.store.trimEvents(header.id, eventsKept).catch(() => undefined);
+      }
+    }
+  }
+
+  ended(host: ExecutionHost, commit: Commit): void {
+    const { header, stopReport } = host;
+    this.#remove(host);
+    this.#admission.release(host, header.startedAtMs !== null);
+    const stopped = header.stop !== null;
+    if (header.status === 'Complete') this.counters.executionsEnded.Complete += 1;
+    else if (stopped) this.counters.executionsEnded.stopped += 1;
+    else this.counters.executionsEnded.Failed += 1;
+    if (stopReport !== null) {
+      const { receipt } = stopReport;
+      if (receipt.unconfirmed > 0 || receipt.children.some((child) => isLive(child.status))) {
+        this.#pursued.set(header.id, host);
+      }
+    }
+    if (header.parent !== null && header.endedAtMs !== null) {
+      const end = {
+        id: header.id,
+        status: header.status as 'Complete' | 'Failed',
+        error: header.error,
+        errorCode: header.errorCode,
+        stopped,
+      };
+      const parentId = header.parent.executionId;
+      (this.#hosts.get(parentId) ?? this.#pursued.get(parentId))?.childEnded(end);
+    }
+    for (const created of commit.creates) this.#adoptCreated(created.header.id);
+  }
+
+  #adoptCreated(id: string): void {
+    this.store
+      .load(id)
+      .then(async (stored) => {
+        if (stored === null || this.#closed || this.#hosts.has(id)) return;
+        const host = await this.#adopt(stored, false);
+        if (host === null) return;
+        this.counters.executionsStarted += 1;
+        if (this.bus.hasListListeners(stored.header.project)) this.bus.changed(itemOf(stored.header));
+        this.#goOn(host);
+      })
+      .catch((error: unknown) => {
+        this.log.warn({ executionId: id, error: messageOf(error) }, 'a follow-up waits for the store');
+        this.timers.at(this.clock.nowMs() + 1_000, () => this.#adoptCreated(id));
+      });
+  }
+
+  dropped(host: ExecutionHost): void {
+    this.#remove(host);
+    this.#admission.release(host, host.header.startedAtMs !== null);
+  }
+
+  crashed(host: ExecutionHost, error: unknown): void {
+    const { id } = host.header;
+    if (this.#closed) return;
+    this.log.error({ executionId: id, error: error instanceof Error ? error.stack : messageOf(error) }, 'an execution broke');
+    const before = this.#actor.getSnapshot().context.crashes[id]?.length ?? 0;
+    this.#actor.send({ type: 'execution.crashed', executionId: id, atMs: this.clock.nowMs() });
+    const { givenUp } = this.#actor.getSnapshot().context;
+    if (givenUp !== id) {
+      host.restart(null);
+      return;
+    }
+    if (before <= RESTARTS_MAX) {
+      host.restart({ error: `internal error: ${messageOf(error)}`, errorCode: 'FS_INTERNAL' });
+      return;
+    }
+    this.#givenUp = id;
+    host.drop();
+  }
+
+  parkedMayHaveChanged(host: ExecutionHost): void {
+    this.#admission.recount(host);
+  }
+
+  /** Deletes what retention no longer keeps, in small batches. */
+  async #retire(): Promise<void> {
+    const { retentionMs } = this.#options;
+    if (retentionMs === 0) return;
+    for (;;) {
+      const deleted = await this.store.deleteEndedBefore(this.clock.nowMs() - retentionMs, RETENTION_BATCH);
+      if (deleted < RETENTION_BATCH || this.#closed) return;
+    }
+  }
+}
+
+function isLive(status: ExecutionStatus): boolean {
+  return status === 'Pending' || status === 'Running';
+}
+
+/** @throws FS_INVALID with every fault. */
+function inputOf(workflow: CompiledWorkflow, given: Record<string, Json>): Json {
+  const checked = checkInput(workflow, given);
+  if ('faults' in checked) {
+    const [first] = checked.faults;
+    throw new FullstopError('FS_INVALID', `input of ${workflow.name}: ${first?.path ?? ''} ${first?.message ?? ''}`.trim(), {
+      details: { faults: checked.faults },
+    });
+  }
+  return checked.input as Json;
+}
+
+function newExecution(header: HeaderRow, uniqueKey: string | null, bodyHash: string | null): NewExecution {
+  return {
+    header,
+    events: [
+      {
+        seq: 1,
+        atMs: header.createdAtMs,
+        type: 'execution.created',
+        node: null,
+        iterations: null,
+        attempt: null,
+        data: null,
+      },
+    ],
+    uniqueKey,
+    bodyHash,
+  };
+}

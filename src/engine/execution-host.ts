@@ -1,0 +1,1485 @@
+import { type Actor, createActor } from 'xstate';
+import type { ExecutionEvent as MachineEvent, NodeEvent, Verdict } from '../../machines/events.ts';
+import { type ExecutionEdge, executionMachine, executionStatusOf } from '../../machines/execution.machine.ts';
+import { type NodeMode, nodeMachine, nodeStatusOf } from '../../machines/node.machine.ts';
+import type { CompiledNode, CompiledWorkflow, Graph } from '../definition/types.ts';
+import { hasCode, messageOf, STOPPED_MESSAGE } from '../errors.ts';
+import type { ExpressionScope } from '../ports/expressions.ts';
+import type {
+  Commit,
+  CommitOutcome,
+  EventRow,
+  HeaderRow,
+  NewExecution,
+  NodeRow,
+  RecoverableExecution,
+  ResultRow,
+  TriggerRow,
+} from '../ports/store.ts';
+import type { WorkReport } from '../ports/work.ts';
+import type { DeliveryPath, ExecutionEventType, Json, NodeStatus } from '../wire.ts';
+import { ChildrenDriver } from './children.ts';
+import type { HostEnvironment } from './environment.ts';
+import { attemptId, iterationIndexes } from './identity.ts';
+import { type Ready, Scope, Slot } from './slot.ts';
+import { StopReport } from './stop-report.ts';
+import type { Timer } from './timers.ts';
+
+type StopIntent = NonNullable<HeaderRow['stop']>;
+
+/** Outputs larger than this are read from the store when an expression needs them. */
+const OUTPUT_IN_MEMORY_BYTES = 65_536;
+
+const idle = (): void => undefined;
+
+/**
+ * One execution in memory: its nodes, their actors, and the one writer of its record.
+ *
+ * What happens within a turn becomes one commit; what must leave the process (work, announcements) waits
+ * until that commit is durable. A commit that the store refuses because a stop intent came first is taken
+ * back by reading the record again: what was not durable never happened.
+ */
+export class ExecutionHost implements ExecutionEdge {
+  readonly env: HostEnvironment;
+  readonly workflow: CompiledWorkflow;
+  readonly graph: Graph;
+  header: HeaderRow;
+  actor!: Actor<typeof executionMachine>;
+  root!: Scope;
+  readonly live = new Set<Slot>();
+  /** The terminal commit is durable, or this engine no longer owns the execution. */
+  over = false;
+
+  #pendingTriggers: TriggerRow[] = [];
+  #queue: { event: MachineEvent; scope: Scope | null }[] = [];
+  #processing = false;
+
+  // The next commit.
+  #dirty: Slot[] = [];
+  #events: EventRow[] = [];
+  #results: ResultRow[] = [];
+  #dropNodes: string[] = [];
+  #consumedTriggers: string[] = [];
+  #creates: NewExecution[] = [];
+  #effects: Slot[] = [];
+  #headerDirty = false;
+  #machineValue: unknown = null;
+  #committing = false;
+  #flushAsked = false;
+
+  // Work in flight, by attempt identity.
+  #tasks = new Map<string, Slot>();
+  #endedTasks = new Set<string>();
+  /** Actors of this host were restored by a new process: tasks of the old one are gone with it. */
+  #afterCrash = false;
+
+  stopReport: StopReport | null = null;
+  #stopWaits: { intent: StopIntent; path: DeliveryPath } | null = null;
+  #reloading = false;
+  #giveUp: Verdict | null = null;
+  #afterReload: (() => void)[] = [];
+  #graceTimer: Timer | null = null;
+  #timeoutTimer: Timer | null = null;
+  /** Nodes that neither wait for an instant nor for a trigger: none of them, and the execution is parked. */
+  busy = 0;
+  /** Kept by the admission: whether this execution counts against the engine's limit. */
+  counted = false;
+  /** Kept by the engine: what its expressions see. */
+  roots: ReturnType<HostEnvironment['expressionRoots']> | null = null;
+
+  constructor(env: HostEnvironment, workflow: CompiledWorkflow, graph: Graph, header: HeaderRow) {
+    this.env = env;
+    this.workflow = workflow;
+    this.graph = graph;
+    this.header = header;
+  }
+
+  // ------------------------------------------------------------------ life
+
+  /** A new execution, or one that was queued: waits in `pending` until `begin`. */
+  createActors(): void {
+    this.root = new Scope(this.graph, [], null);
+    this.actor = createActor(executionMachine, {
+      id: `execution:${this.header.id}`,
+      parent: this.env.registryActor,
+      input: { edge: this, failFast: this.workflow.failFast },
+    } as never) as Actor<typeof executionMachine>;
+    this.actor.start();
+    this.#machineValue = 'pending';
+  }
+
+  /** Admission: starts the roots. */
+  begin(): void {
+    this.header.startedAtMs = this.env.clock.nowMs();
+    this.header.status = 'Running';
+    this.roots = null;
+    this.#headerDirty = true;
+    this.event('execution.started', null, null);
+    this.#armTimeout();
+    this.send({ type: 'execution.start', ready: this.root.graph.roots.map((node) => ({ scope: this.root, node })) }, null);
+  }
+
+  /**
+   * Builds the actors from the record. Nothing is started yet: `resume` or `beginStop` follows.
+   *
+   * `afterCrash`: the process that ran its work is gone.
+   */
+  restore(stored: RecoverableExecution, afterCrash: boolean): void {
+    this.header = stored.header;
+    this.#afterCrash = this.#afterCrash || afterCrash;
+    this.#pendingTriggers = stored.triggers;
+    if (stored.header.machine === null) {
+      this.createActors();
+      return;
+    }
+    const rows = new Map<string, NodeRow[]>();
+    for (const row of stored.nodes) {
+      const place = scopeKey(row.path, row.iterations);
+      const list = rows.get(place);
+      if (list === undefined) rows.set(place, [row]);
+      else list.push(row);
+    }
+    const machine = stored.header.machine as { value: string; failure: Verdict | null };
+    this.#machineValue = machine.value;
+    const context = { edge: this, failFast: this.workflow.failFast, live: 0, failure: machine.failure };
+    this.root = new Scope(this.graph, [], null);
+    this.actor = createActor(executionMachine, {
+      id: `execution:${this.header.id}`,
+      parent: this.env.registryActor,
+      snapshot: executionMachine.resolveState({ value: machine.value as never, context }),
+    } as never) as Actor<typeof executionMachine>;
+    this.#restoreScope(this.root, rows);
+    // Counted anew: what the record shows as live.
+    context.live = this.live.size;
+    this.actor.start();
+    for (const slot of this.live) slot.actor?.start();
+    this.#armTimeout();
+  }
+
+  #restoreScope(scope: Scope, rows: Map<string, NodeRow[]>): void {
+    for (const row of rows.get(scopeKey(`${scope.graph.path === '' ? '' : `${scope.graph.path}/`}x`, scope.iterations)) ?? []) {
+      const name = row.path.slice(row.path.lastIndexOf('/') + 1);
+      const node = scope.graph.byName.get(name);
+      if (node === undefined) continue;
+      const slot = new Slot(this, scope, node);
+      scope.slots[node.index] = slot;
+      Object.assign(slot, {
+        status: row.status,
+        attempt: row.attempt,
+        error: row.error,
+        errorCode: row.errorCode,
+        startedAtMs: row.startedAtMs,
+        endedAtMs: row.endedAtMs,
+        hasOutput: row.hasOutput,
+      });
+      if (row.machine === null) {
+        slot.settled = true;
+        slot.stage = row.status.toLowerCase();
+        continue;
+      }
+      this.#restoreActor(slot, row);
+      if (node.type.run.kind === 'loop') this.#restoreLoop(slot, row, rows);
+    }
+    for (const slot of scope.slots) {
+      if (slot?.settled !== true) continue;
+      if (isMet(slot)) {
+        for (const dependent of slot.node.dependents) scope.unmet[dependent.index] = (scope.unmet[dependent.index] ?? 1) - 1;
+      } else if (slot.status === 'Failed') {
+        scope.failure ??= { error: slot.error ?? '', errorCode: slot.errorCode ?? 'FS_FAILED' };
+      }
+    }
+  }
+
+  #restoreActor(slot: Slot, row: NodeRow): void {
+    const machine = row.machine as {
+      version: number;
+      value: never;
+      mode: NodeMode;
+      attempt: number;
+      tries: number;
+      lost: number;
+      dueAtMs: number | null;
+      wakeAtMs: number | null;
+      deadlineAtMs: number | null;
+      failure: Verdict | null;
+    };
+    const { value, version: _version, ...saved } = machine;
+    const snapshot = nodeMachine.resolveState({ value, context: { edge: slot, policy: slot.policy(), ...saved } });
+    slot.actor = createActor(nodeMachine, {
+      id: `node:${this.header.id}/${slot.key}`,
+      parent: this.actor,
+      snapshot,
+    } as never) as Slot['actor'];
+    slot.stage = stageOf(value);
+    if (this.#tasks.has(slot.attemptId)) this.#tasks.set(slot.attemptId, slot);
+    this.live.add(slot);
+    slot.scope.live += 1;
+    if (!isParkedStage(slot)) this.busy += 1;
+  }
+
+  #restoreLoop(slot: Slot, row: NodeRow, rows: Map<string, NodeRow[]>): void {
+    const data = row.data as { index: number } | null;
+    slot.index = data?.index ?? -1;
+    slot.last = undefined;
+    if (slot.index < 0) {
+      slot.last = null;
+      return;
+    }
+    const body = slot.node.body as Graph;
+    const prefix = `${slot.node.path}/`;
+    const depth = slot.scope.iterations.length;
+    const current = `${slot.index}@${slot.attempt}`;
+    for (const list of rows.values()) {
+      for (const other of list) {
+        if (!other.path.startsWith(prefix) || !samePrefix(other.iterations, slot.scope.iterations)) continue;
+        if (other.iterations[depth] === current) slot.currentKeys.push(other.key);
+        else slot.formerKeys.push(other.key);
+      }
+    }
+    const scope = new Scope(body, [...slot.scope.iterations, current], slot);
+    slot.body = scope;
+    this.#restoreScope(scope, rows);
+    scope.over = slot.actor !== null && !isIterating(slot);
+  }
+
+  /** After `restore`: goes on from the last commit. */
+  resume(): void {
+    if (this.over) return;
+    if (this.header.status === 'Pending') return;
+    const ready: Ready[] = [];
+    this.#collectReady(this.root, ready);
+    for (const slot of [...this.live]) if (slot.body !== null && !slot.body.over) this.#collectReady(slot.body, ready);
+    const lost: Slot[] = [];
+    const loops: Slot[] = [];
+    for (const slot of [...this.live]) {
+      const kind = slot.node.type.run.kind;
+      if (slot.stage === 'running') {
+        if (kind === 'items' || kind === 'child') this.#prepareAgain(slot, () => this.#resumeChildren(slot));
+        else if (!this.#tasks.has(slot.attemptId)) lost.push(slot);
+      } else if (slot.stage === 'looping') loops.push(slot);
+      else if (slot.stage === 'aborting') this.abortTask(slot);
+      this.#armTimers(slot);
+    }
+    const concluding = this.#stateValue() === 'concluding';
+    this.send({ type: 'nodes.ready', ready }, null);
+    const nowMs = this.env.clock.nowMs();
+    for (const slot of lost) this.#prepareAgain(slot, () => this.deliver(slot, { type: 'work.lost', atMs: nowMs }));
+    for (const slot of loops) {
+      const value = slot.actor?.getSnapshot().value as { looping?: string } | undefined;
+      if (value?.looping === 'testing') this.testCondition(slot);
+      else if (slot.body !== null && !slot.body.over && slot.body.live === 0) this.#iterationEnded(slot.body);
+    }
+    for (const slot of this.live) {
+      if (slot.stage === 'held') this.#matchTriggers(slot);
+      else if (slot.stage === 'backingOff') this.#prepareAgain(slot, idle);
+    }
+    if (concluding) this.conclude(this.actor.getSnapshot().context.failure);
+    this.#scheduleFlush();
+  }
+
+  #collectReady(scope: Scope, ready: Ready[]): void {
+    if (this.#stateValue() !== 'running') return;
+    for (const node of scope.graph.nodes) {
+      if (scope.slots[node.index] === undefined && scope.unmet[node.index] === 0) ready.push({ scope, node });
+    }
+  }
+
+  #stateValue(): string {
+    return this.actor.getSnapshot().value as string;
+  }
+
+  // ------------------------------------------------------------------ the execution's chart
+
+  /** One event to the execution's chart; nested ones wait their turn. */
+  send(event: MachineEvent, scope: Scope | null): void {
+    this.#queue.push({ event, scope });
+    if (this.#processing) return;
+    this.#processing = true;
+    try {
+      for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        this.actor.send(next.event);
+        if (next.scope !== null && next.scope.outer !== null && next.scope.live === 0) this.#iterationEnded(next.scope);
+      }
+    } finally {
+      this.#processing = false;
+    }
+    const snapshot = this.actor.getSnapshot();
+    if (snapshot.status === 'error') throw (snapshot as { error?: unknown }).error;
+    if (snapshot.value !== this.#machineValue) {
+      this.#machineValue = snapshot.value;
+      this.#headerDirty = true;
+    }
+    this.#scheduleFlush();
+  }
+
+  startNodes(ready: readonly unknown[]): void {
+    for (const { scope, node } of ready as readonly Ready[]) {
+      const slot = new Slot(this, scope, node);
+      scope.slots[node.index] = slot;
+      scope.live += 1;
+      this.live.add(slot);
+      this.busy += 1;
+      // A draining engine starts nothing: the node stays Pending, and ready for the next owner.
+      if (!this.env.draining()) this.#prepare(slot);
+    }
+  }
+
+  endNodes(verdict: Verdict): void {
+    for (const slot of [...this.live]) {
+      if (slot.actor === null) this.#withdraw(slot);
+      else this.deliver(slot, { type: 'execution.end', verdict });
+    }
+  }
+
+  failFast(verdict: Verdict): void {
+    for (const slot of [...this.live]) {
+      if (slot.actor === null) this.#withdraw(slot);
+      else this.deliver(slot, { type: 'execution.failFast', verdict });
+    }
+  }
+
+  writeOffTasks(): void {
+    for (const slot of [...this.live]) if (slot.actor !== null) this.deliver(slot, { type: 'stop.graceElapsed' });
+  }
+
+  conclude(failure: Verdict | null): void {
+    const concluded = (verdict: Verdict | null): void => {
+      if (!this.over && this.#stateValue() === 'concluding') {
+        this.send({ type: 'execution.concluded', failure: verdict }, null);
+      }
+    };
+    if (failure !== null) {
+      const followUp = this.env.followUp(this, failure);
+      if (followUp === null) {
+        concluded(null);
+        return;
+      }
+      const generation = this.actor;
+      followUp.then(
+        (execution) => {
+          if (generation !== this.actor) return;
+          if (execution !== null) this.#creates.push(execution);
+          concluded(null);
+        },
+        (error: unknown) => this.env.crashed(this, error),
+      );
+      return;
+    }
+    try {
+      const generation = this.actor;
+      settle(
+        this.#outputs(),
+        (outputs) => {
+          if (generation !== this.actor) return;
+          this.header.outputs = outputs as Json;
+          concluded(null);
+        },
+        (error) => {
+          if (generation === this.actor) concluded({ error: `outputs: ${messageOf(error)}`, errorCode: 'FS_EXPRESSION' });
+        },
+      );
+    } catch (error) {
+      concluded({ error: `outputs: ${messageOf(error)}`, errorCode: 'FS_EXPRESSION' });
+    }
+  }
+
+  #outputs(): unknown | Promise<unknown> {
+    const { outputs } = this.workflow;
+    if (outputs !== null && this.header.bodyPath === null) {
+      const scope = this.#expressionScope(this.root, this.root.graph.nodes.map((node) => node.name), null);
+      return chain(scope, (ready) => this.env.expressions.render(outputs, ready));
+    }
+    const nodes = this.header.bodyPath === null ? this.root.graph.leaves : this.root.graph.nodes;
+    return this.#outputsOf(this.root, nodes);
+  }
+
+  #outputsOf(scope: Scope, nodes: readonly CompiledNode[]): Record<string, unknown> | Promise<Record<string, unknown>> {
+    const found: Record<string, unknown> = {};
+    const waits: Promise<void>[] = [];
+    for (const node of nodes) {
+      const slot = scope.slots[node.index];
+      const output = slot === undefined ? null : this.#outputOf(slot);
+      found[node.name] = null;
+      if (output instanceof Promise) waits.push(output.then((value) => void (found[node.name] = value)));
+      else found[node.name] = output;
+    }
+    return waits.length === 0 ? found : Promise.all(waits).then(() => found);
+  }
+
+  // ------------------------------------------------------------------ starting a node
+
+  #prepare(slot: Slot): void {
+    const refuse = (error: unknown): void => {
+      if (slot.settled || this.over || slot.actor !== null) return;
+      this.#spawn(slot, 'refuse', null, {
+        error: messageOf(error),
+        errorCode: hasCode(error, 'FS_UNAVAILABLE') ? 'FS_UNAVAILABLE' : 'FS_EXPRESSION',
+      });
+    };
+    const { node } = slot;
+    try {
+      if (node.condition === null) {
+        this.#render(slot, refuse);
+        return;
+      }
+      const { condition } = node;
+      settle(
+        chain(this.#scopeOf(slot), (scope) => this.env.expressions.evaluate(condition, scope)),
+        (value) => {
+          if (slot.settled || this.over) return;
+          if (value === true) this.#render(slot, refuse);
+          else if (value === false) this.#spawn(slot, 'skip', null, null);
+          else refuse(new Error(`if: expected true or false, found ${JSON.stringify(value)}`));
+        },
+        refuse,
+      );
+    } catch (error) {
+      refuse(error);
+    }
+  }
+
+  #render(slot: Slot, refuse: (error: unknown) => void): void {
+    try {
+      settle(
+        this.#payload(slot),
+        (payload) => {
+          if (slot.settled || this.over || slot.actor !== null) return;
+          slot.payload = payload;
+          try {
+            this.#spawnRendered(slot);
+          } catch (error) {
+            refuse(error);
+          }
+        },
+        refuse,
+      );
+    } catch (error) {
+      refuse(error);
+    }
+  }
+
+  /** `with`, or a foreach's items, with its templates rendered. */
+  #payload(slot: Slot): unknown | Promise<unknown> {
+    const { node } = slot;
+    const { kind } = node.type.run;
+    const template = kind === 'items' ? (node.keys.items ?? null) : node.with;
+    if (template === null || kind === 'hold' || kind === 'loop') return null;
+    return chain(this.#scopeOf(slot), (scope) => this.env.expressions.render(template, scope));
+  }
+
+  #spawnRendered(slot: Slot): void {
+    const { node } = slot;
+    const { run } = node.type;
+    switch (run.kind) {
+      case 'timer':
+        this.#spawn(slot, 'wait', run.until(slot.payload, this.env.clock.nowMs()), null);
+        break;
+      case 'hold':
+        this.#spawn(slot, 'hold', this.env.holdInstant(node.keys.schedule, this.env.clock.nowMs()), null);
+        break;
+      case 'loop':
+        this.#spawn(slot, 'loop', null, null);
+        break;
+      case 'items': {
+        if (!Array.isArray(slot.payload)) throw new Error(`items: expected a list, found ${typeName(slot.payload)}`);
+        if (slot.payload.length > 10_000) throw new Error(`items: at most 10,000, found ${slot.payload.length}`);
+        this.#spawn(slot, 'work', null, null);
+        break;
+      }
+      default:
+        this.#spawn(slot, 'work', null, null);
+    }
+  }
+
+  #spawn(slot: Slot, mode: NodeMode, dueAtMs: number | null, failure: Verdict | null): void {
+    slot.actor = createActor(nodeMachine, {
+      id: `node:${this.header.id}/${slot.key}`,
+      parent: this.actor,
+      input: { edge: slot, policy: slot.policy(), mode, nowMs: this.env.clock.nowMs(), dueAtMs, failure },
+    } as never) as NonNullable<Slot['actor']>;
+    slot.actor.start();
+    const { outer } = slot.scope;
+    if (outer !== null) this.#noteKey(outer, slot.key);
+    this.#observe(slot);
+  }
+
+  #noteKey(loop: Slot, key: string): void {
+    loop.currentKeys.push(key);
+    if (loop.scope.outer !== null) this.#noteKey(loop.scope.outer, key);
+  }
+
+  /** A node that was being prepared when the execution ended: it never ran. */
+  #withdraw(slot: Slot): void {
+    slot.settled = true;
+    this.live.delete(slot);
+    this.busy -= 1;
+    slot.scope.live -= 1;
+    slot.scope.slots[slot.node.index] = undefined;
+    this.send({ type: 'node.settled', ready: [], failure: null }, slot.scope);
+  }
+
+  /** Renders a restored node's `with` again: its inputs have not changed. */
+  #prepareAgain(slot: Slot, then: () => void): void {
+    const fail = (error: unknown): void => {
+      if (slot.actor !== null && !slot.settled) {
+        this.deliver(slot, {
+          type: 'work.failed',
+          error: messageOf(error),
+          errorCode: 'FS_EXPRESSION',
+          retryable: false,
+          atMs: this.env.clock.nowMs(),
+        });
+      }
+    };
+    try {
+      settle(
+        this.#payload(slot),
+        (payload) => {
+          if (slot.settled || this.over) return;
+          slot.payload = payload;
+          then();
+        },
+        fail,
+      );
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  // ------------------------------------------------------------------ a node's life
+
+  /** One event to a node's actor, and everything that follows from it in the record. */
+  deliver(slot: Slot, event: NodeEvent): void {
+    if (slot.actor === null || slot.settled || this.over) return;
+    slot.actor.send(event);
+    this.#observe(slot);
+  }
+
+  #observe(slot: Slot): void {
+    const snapshot = (slot.actor as NonNullable<Slot['actor']>).getSnapshot();
+    if (snapshot.status === 'error') throw (snapshot as { error?: unknown }).error;
+    const { context } = snapshot;
+    const stage = stageOf(snapshot.value);
+    const nowMs = this.env.clock.nowMs();
+    if (stage !== slot.stage || context.attempt !== slot.attempt) {
+      const wasParked = slot.stage !== 'ready' && isParkedStage(slot);
+      const status = nodeStatusOf(snapshot.value) as NodeStatus;
+      const began = context.attempt !== slot.attempt || slot.stage === 'ready';
+      if (began && slot.node.type.run.kind === 'loop') slot.beginLoop();
+      slot.stage = stage;
+      slot.attempt = context.attempt;
+      slot.status = status;
+      switch (stage) {
+        case 'running':
+        case 'waiting':
+        case 'looping':
+          slot.startedAtMs ??= nowMs;
+          if (began) this.event('node.started', slot, null);
+          if (began && slot.node.type.run.kind === 'task') this.event('task.queued', slot, null);
+          break;
+        case 'held':
+          slot.startedAtMs ??= nowMs;
+          this.event('node.held', slot, null);
+          break;
+        case 'backingOff':
+          slot.error = context.failure?.error ?? null;
+          slot.errorCode = context.failure?.errorCode ?? null;
+          this.event('node.retrying', slot, { ...context.failure, wakeAtMs: context.wakeAtMs } as Json);
+          break;
+        case 'aborting':
+          this.event('task.aborting', slot, null);
+          break;
+        default:
+          break;
+      }
+      if (stage === 'running' || stage === 'looping' || stage === 'waiting') {
+        slot.error = null;
+        slot.errorCode = null;
+      }
+      if (!snapshotDone(snapshot.status)) {
+        const parked = isParkedStage(slot);
+        if (wasParked !== parked) this.busy += parked ? -1 : 1;
+      } else if (wasParked) this.busy += 1;
+    }
+    this.#markDirty(slot);
+    if (snapshotDone(snapshot.status)) {
+      this.#settle(slot, context.failure, nowMs);
+      return;
+    }
+    this.#armTimers(slot);
+    if (stage === 'held' && this.#pendingTriggers.length > 0) this.#matchTriggers(slot);
+  }
+
+  #settle(slot: Slot, failure: Verdict | null, nowMs: number): void {
+    if (slot.settled) return;
+    slot.settled = true;
+    this.live.delete(slot);
+    this.busy -= 1;
+    slot.scope.live -= 1;
+    if (slot.status !== 'Held') slot.endedAtMs = nowMs;
+    if (slot.wakeTimer !== null) this.env.timers.cancel(slot.wakeTimer);
+    if (slot.deadlineTimer !== null) this.env.timers.cancel(slot.deadlineTimer);
+    slot.wakeTimer = null;
+    slot.deadlineTimer = null;
+    let met = false;
+    switch (slot.status) {
+      case 'Complete':
+        slot.hasOutput = true;
+        slot.error = null;
+        slot.errorCode = null;
+        this.#results.push({ id: slot.attemptId, key: slot.key, output: (slot.output ?? null) as Json });
+        if (exceeds(slot.output, OUTPUT_IN_MEMORY_BYTES) > OUTPUT_IN_MEMORY_BYTES) slot.output = undefined;
+        this.event('node.completed', slot, null);
+        this.env.counters.nodesEnded += 1;
+        met = true;
+        break;
+      case 'Skipped':
+        this.event('node.skipped', slot, null);
+        met = true;
+        break;
+      case 'Failed':
+        slot.error = failure?.error ?? 'failed';
+        slot.errorCode = failure?.errorCode ?? 'FS_FAILED';
+        this.event('node.failed', slot, { error: slot.error, errorCode: slot.errorCode });
+        this.env.counters.nodesEnded += 1;
+        met = slot.node.continueOnError;
+        break;
+      default:
+        break;
+    }
+    slot.payload = null;
+    slot.endChildren();
+    const ready: Ready[] = [];
+    if (met) {
+      const { scope } = slot;
+      for (const dependent of slot.node.dependents) {
+        const left = (scope.unmet[dependent.index] ?? 1) - 1;
+        scope.unmet[dependent.index] = left;
+        if (left === 0) ready.push({ scope, node: dependent });
+      }
+    }
+    const own: Verdict | null =
+      slot.status === 'Failed' && !slot.node.continueOnError
+        ? { error: slot.error ?? '', errorCode: slot.errorCode ?? 'FS_FAILED' }
+        : null;
+    if (own !== null) slot.scope.failure ??= own;
+    this.send({ type: 'node.settled', ready, failure: slot.scope.outer === null ? own : null }, slot.scope);
+  }
+
+  #armTimers(slot: Slot): void {
+    const actor = slot.actor;
+    if (actor === null || slot.settled) return;
+    const { context } = actor.getSnapshot();
+    const wakeAtMs = slot.stage === 'held' || slot.stage === 'waiting' ? context.dueAtMs : context.wakeAtMs;
+    slot.wakeTimer = this.#arm(slot.wakeTimer, wakeAtMs, () => {
+      slot.wakeTimer = null;
+      this.#wake(slot);
+    });
+    const deadlineAtMs = slot.stage === 'aborting' ? null : context.deadlineAtMs;
+    slot.deadlineTimer = this.#arm(slot.deadlineTimer, deadlineAtMs, () => {
+      slot.deadlineTimer = null;
+      this.enter(() => this.deliver(slot, { type: 'node.timedOut', atMs: this.env.clock.nowMs() }));
+    });
+  }
+
+  #arm(timer: Timer | null, atMs: number | null, run: () => void): Timer | null {
+    if (timer !== null) {
+      if (timer.atMs === atMs && timer.run !== null) return timer;
+      this.env.timers.cancel(timer);
+    }
+    return atMs === null ? null : this.env.timers.at(atMs, run);
+  }
+
+  #wake(slot: Slot): void {
+    if (this.env.draining() && slot.stage !== 'waiting' && slot.stage !== 'held') return;
+    this.enter(() => {
+      const dueAtMs = slot.actor?.getSnapshot().context.dueAtMs ?? null;
+      const { run } = slot.node.type;
+      if (slot.stage === 'waiting' && run.kind === 'timer') slot.output = run.output(dueAtMs ?? this.env.clock.nowMs());
+      if (slot.stage === 'held') slot.output = { at: new Date(dueAtMs ?? this.env.clock.nowMs()).toISOString() };
+      this.deliver(slot, { type: 'node.wake', atMs: this.env.clock.nowMs() });
+    });
+  }
+
+  // ------------------------------------------------------------------ work
+
+  /** Called in the middle of a transition: the attempt's work starts when its start is durable. */
+  startWork(slot: Slot): void {
+    this.#effects.push(slot);
+  }
+
+  #beginWork(slot: Slot): void {
+    if (slot.settled || slot.stage !== 'running') return;
+    const { attempt } = slot;
+    const { run, where, type } = slot.node.type;
+    switch (run.kind) {
+      case 'instant':
+        try {
+          const outcome = run.finish(slot.payload);
+          if ('error' in outcome) this.workFailed(slot, attempt, outcome.error, outcome.code, true);
+          else this.workCompleted(slot, attempt, outcome.output);
+        } catch (error) {
+          this.workFailed(slot, attempt, messageOf(error), hasCode(error) ? 'FS_FAILED' : 'FS_EXPRESSION', false);
+        }
+        break;
+      case 'items':
+        slot.children = new ChildrenDriver(this, slot, slot.payload as unknown[]);
+        slot.children.pump();
+        break;
+      case 'child':
+        slot.children = new ChildrenDriver(this, slot, null);
+        slot.children.pump();
+        break;
+      case 'task': {
+        const id = slot.attemptId;
+        this.#tasks.set(id, slot);
+        this.env.work.start(
+          {
+            id,
+            executionId: this.header.id,
+            project: this.header.project,
+            node: slot.node.path,
+            iterations: iterationIndexes(slot.scope.iterations),
+            attempt,
+            type,
+            where,
+            with: slot.payload as Record<string, unknown>,
+            idempotencyKey: `${this.header.id}/${slot.key}`,
+            workflow: this.header.workflow.name,
+            workflowHash: this.header.workflow.hash,
+          },
+          (report) => this.#reported(id, report),
+        );
+        break;
+      }
+      default:
+        break;
+    }
+  }
+
+  #resumeChildren(slot: Slot): void {
+    slot.children = new ChildrenDriver(this, slot, slot.node.type.run.kind === 'items' ? (slot.payload as unknown[]) : null);
+    slot.children.resume().catch((error: unknown) => this.env.crashed(this, error));
+  }
+
+  /** A worker's word on a task. One for a task that is no longer asked for is discarded. */
+  #reported(id: string, report: WorkReport): void {
+    if (this.#reloading) {
+      this.#afterReload.push(() => this.#reported(id, report));
+      return;
+    }
+    const slot = this.#tasks.get(id);
+    this.#tasks.delete(id);
+    if (this.stopReport !== null && this.stopReport.taskEnded(id, report, this.env.clock.nowMs())) {
+      const ended = this.stopReport.lastEnded;
+      if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);
+    }
+    if (this.over) {
+      this.#lateReport(report);
+      return;
+    }
+    if (slot === undefined || slot.settled || slot.attemptId !== id) {
+      this.env.counters.lateResultsDiscarded += report.kind === 'completed' || report.kind === 'failed' ? 1 : 0;
+      return;
+    }
+    this.#endedTasks.add(id);
+    this.enter(() => {
+      if (slot.stage === 'aborting') {
+        this.event('task.aborted', slot, { outcome: this.stopReport?.outcomeOf(id) ?? 'aborted' });
+        this.deliver(slot, { type: 'work.aborted' });
+        return;
+      }
+      switch (report.kind) {
+        case 'completed':
+          this.workCompleted(slot, slot.attempt, report.output);
+          break;
+        case 'failed':
+          this.workFailed(slot, slot.attempt, report.error, report.code, report.retryable);
+          break;
+        case 'lost':
+          this.deliver(slot, { type: 'work.lost', atMs: this.env.clock.nowMs() });
+          break;
+        case 'aborted':
+          this.workFailed(slot, slot.attempt, 'its worker aborted the task', 'FS_LOST', true);
+          break;
+      }
+    });
+  }
+
+  #lateReport(report: WorkReport): void {
+    if (report.kind === 'completed' || report.kind === 'failed') {
+      this.env.counters.lateResultsDiscarded += 1;
+      if (this.stopReport !== null) this.stopReport.receipt.lateResultsDiscarded += 1;
+    }
+    if (this.stopReport !== null) this.env.receiptChanged(this.stopReport.receipt);
+  }
+
+  workCompleted(slot: Slot, attempt: number, output: unknown): void {
+    if (slot.settled || slot.attempt !== attempt) return;
+    this.enter(() => {
+      slot.output = output;
+      this.deliver(slot, { type: 'work.completed' });
+    });
+  }
+
+  workFailed(slot: Slot, attempt: number, error: string, errorCode: string, retryable: boolean): void {
+    if (slot.settled || slot.attempt !== attempt) return;
+    // Only a stop leaves its marker.
+    const text = error === STOPPED_MESSAGE ? `node error: ${error}` : error;
+    this.enter(() =>
+      this.deliver(slot, { type: 'work.failed', error: text, errorCode, retryable, atMs: this.env.clock.nowMs() }),
+    );
+  }
+
+  /** Called in the middle of the stop's transition: the intent is durable, so the task is told at once. */
+  abortTask(slot: Slot): void {
+    const id = slot.attemptId;
+    const nowMs = this.env.clock.nowMs();
+    this.stopReport?.taskTold(slot, id);
+    if (this.#tasks.has(id)) {
+      this.env.work.abort(id);
+      return;
+    }
+    const outcome = this.#endedTasks.has(id) ? 'finishedFirst' : this.#afterCrash ? 'aborted' : 'neverStarted';
+    this.stopReport?.taskEnded(id, { kind: 'aborted', outcome }, nowMs);
+    slot.actor?.send({ type: 'work.aborted' });
+  }
+
+  /** Drops work that nobody waits for: a timed-out task is aborted, children end with their parent's node. */
+  abandonWork(slot: Slot): void {
+    const id = slot.attemptId;
+    const failure = slot.actor?.getSnapshot().context.failure ?? null;
+    if (slot.children !== null) {
+      const stopped = this.header.stop !== null && failure?.errorCode === 'FS_STOPPED';
+      slot.children.abandon(stopped ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
+    }
+    if (slot.node.type.where === 'agent') this.stopReport?.agentRunsOn(slot, id);
+    else if (this.#tasks.delete(id)) this.env.work.abort(id);
+  }
+
+  childrenChanged(slot: Slot): void {
+    if (slot.settled || this.over) return;
+    this.#markDirty(slot);
+    this.#scheduleFlush();
+  }
+
+  childEnded(end: { id: string; status: 'Complete' | 'Failed'; error: string | null; errorCode: string | null; stopped: boolean }): void {
+    if (this.stopReport?.childEnded(end.id, end.status) === true && this.over) this.env.receiptChanged(this.stopReport.receipt);
+    for (const slot of this.live) if (slot.children?.running.has(end.id) === true) slot.children.ended(end);
+  }
+
+  // ------------------------------------------------------------------ loops
+
+  testCondition(slot: Slot): void {
+    const { condition, maxIterations, onExhausted, delayMs } = slot.node.keys;
+    let next = 0;
+    let attempt = 0;
+    const still = (): boolean => !slot.settled && !this.over && slot.attempt === attempt;
+    const fail = (error: unknown): void => {
+      if (!still()) return;
+      this.enter(() =>
+        this.deliver(slot, {
+          type: 'work.failed',
+          error: `condition: ${messageOf(error)}`,
+          errorCode: 'FS_EXPRESSION',
+          retryable: false,
+          atMs: this.env.clock.nowMs(),
+        }),
+      );
+    };
+    // Not within the transition that asks: the answer is another event. Deferred so that a loop whose
+    // iterations end at once leaves room for commits, stops and everybody else.
+    this.env.clock.defer(() => {
+      next = slot.index + 1;
+      attempt = slot.attempt;
+      if (!still()) return;
+      try {
+        settle(
+          chain(this.#loopScope(slot, next), (scope) =>
+            chain(this.env.expressions.evaluate(condition ?? 'false', scope), (value) => ({ value, last: scope.iter?.last ?? null })),
+          ),
+          ({ value, last }) => {
+            if (!still()) return;
+            if (typeof value !== 'boolean') {
+              fail(new Error(`expected true or false, found ${JSON.stringify(value)}`));
+              return;
+            }
+            this.enter(() => this.#tested(slot, value, next, maxIterations ?? 0, onExhausted ?? 'complete', delayMs ?? 0, last));
+          },
+          fail,
+        );
+      } catch (error) {
+        fail(error);
+      }
+    });
+  }
+
+  #tested(slot: Slot, again: boolean, next: number, max: number, onExhausted: string, delayMs: number, last: unknown): void {
+    const exhausted = again && next >= max;
+    if (exhausted && onExhausted === 'fail') {
+      this.workFailed(slot, slot.attempt, `still true after ${max} iterations`, 'FS_EXHAUSTED', false);
+      return;
+    }
+    if (!again || exhausted) {
+      this.workCompleted(slot, slot.attempt, { iterations: next, exhausted, last });
+      return;
+    }
+    const wakeAtMs = next > 0 && delayMs > 0 ? this.env.clock.nowMs() + delayMs : null;
+    this.deliver(slot, { type: 'loop.continue', wakeAtMs });
+  }
+
+  /** Called in the middle of a transition: the body's roots are offered to the execution's chart. */
+  startIteration(slot: Slot): void {
+    slot.index += 1;
+    this.#dropNodes.push(...slot.formerKeys);
+    slot.formerKeys = slot.currentKeys;
+    slot.currentKeys = [];
+    const body = slot.node.body as Graph;
+    const scope = new Scope(body, [...slot.scope.iterations, `${slot.index}@${slot.attempt}`], slot);
+    slot.body = scope;
+    this.event('iteration.started', slot, { index: slot.index });
+    this.#markDirty(slot);
+    this.send({ type: 'nodes.ready', ready: body.roots.map((node) => ({ scope, node })) }, null);
+  }
+
+  #iterationEnded(scope: Scope): void {
+    const slot = scope.outer;
+    if (slot === null || scope.over || slot.settled || slot.actor === null) return;
+    scope.over = true;
+    const nowMs = this.env.clock.nowMs();
+    if (scope.failure !== null) {
+      const failed = scope.slots.find((inner) => inner?.status === 'Failed' && !inner.node.continueOnError);
+      const failure = { error: `${failed?.node.name ?? 'body'}: ${scope.failure.error}`, errorCode: scope.failure.errorCode };
+      this.deliver(slot, { type: 'iteration.ended', failure, atMs: nowMs });
+      return;
+    }
+    const last = this.#outputsOf(scope, scope.graph.nodes);
+    if (last instanceof Promise) {
+      last.then(
+        (value) => {
+          if (slot.settled || this.over || slot.body !== scope) return;
+          slot.last = value;
+          this.enter(() => this.deliver(slot, { type: 'iteration.ended', failure: null, atMs: this.env.clock.nowMs() }));
+        },
+        (error: unknown) => this.env.crashed(this, error),
+      );
+      return;
+    }
+    slot.last = last;
+    this.deliver(slot, { type: 'iteration.ended', failure: null, atMs: nowMs });
+  }
+
+  /** The loop timed out: its running body nodes end with that error. */
+  endIteration(slot: Slot, verdict: Verdict): void {
+    const { body } = slot;
+    if (body === null) return;
+    for (const inner of [...this.live]) {
+      if (!isWithin(inner, slot)) continue;
+      if (inner.actor === null) this.#withdraw(inner);
+      else this.deliver(inner, { type: 'execution.end', verdict });
+    }
+  }
+
+  // ------------------------------------------------------------------ expressions
+
+  #scopeOf(slot: Slot): ExpressionScope | Promise<ExpressionScope> {
+    return this.#expressionScope(slot.scope, slot.node.reads, null);
+  }
+
+  #loopScope(slot: Slot, index: number): ExpressionScope | Promise<ExpressionScope> {
+    const last = index === 0 ? null : this.#lastOf(slot);
+    return chain(last, (value) => this.#expressionScope(slot.scope, slot.node.reads, { index, last: value }));
+  }
+
+  #lastOf(slot: Slot): Record<string, unknown> | null | Promise<Record<string, unknown> | null> {
+    if (slot.last !== undefined) return slot.last;
+    // Restored: the iteration before the current one, or the current one where that is over.
+    const over = slot.body?.over === true;
+    if (over && slot.body !== null) return chain(this.#outputsOf(slot.body, slot.body.graph.nodes), (value) => (slot.last = value));
+    const body = slot.node.body as Graph;
+    const iterations = [...slot.scope.iterations, `${slot.index - 1}@${slot.attempt}`];
+    return this.env.store.load(this.header.id).then(async (stored) => {
+      const last: Record<string, unknown> = {};
+      for (const node of body.nodes) {
+        const row = stored?.nodes.find((r) => r.path === node.path && r.iterations.join() === iterations.join());
+        const output = row?.hasOutput === true ? await this.env.store.readResult(attemptId(this.header.id, row.key, row.attempt)) : null;
+        last[node.name] = output ?? null;
+      }
+      slot.last = last;
+      return last;
+    });
+  }
+
+  #expressionScope(
+    scope: Scope,
+    reads: readonly string[],
+    iter: { index: number; last: Record<string, unknown> | null } | null,
+  ): ExpressionScope | Promise<ExpressionScope> {
+    const base = this.env.expressionRoots(this);
+    const nodes: ExpressionScope['nodes'] = {};
+    const result: ExpressionScope = { input: base.input, nodes, execution: base.execution };
+    if (base.item !== undefined) {
+      result.item = base.item.item;
+      result.itemIndex = base.item.itemIndex;
+    }
+    const waits: Promise<unknown>[] = [];
+    if (iter !== null) result.iter = iter;
+    else {
+      const loop = enclosingLoop(scope);
+      if (loop !== null) {
+        const last = loop.index === 0 ? null : this.#lastBefore(loop);
+        if (last instanceof Promise) waits.push(last.then((value) => void (result.iter = { index: loop.index, last: value })));
+        else result.iter = { index: loop.index, last };
+      }
+    }
+    for (const name of reads) {
+      const found = this.#find(scope, name);
+      if (found === null) continue;
+      const entry = { output: null as unknown, status: found.status as string, error: found.error };
+      nodes[name] = entry;
+      const output = found.host.#outputOf(found);
+      if (output instanceof Promise) waits.push(output.then((value) => void (entry.output = value)));
+      else entry.output = output;
+    }
+    return waits.length === 0 ? result : Promise.all(waits).then(() => result);
+  }
+
+  /** `iter.last` inside a body: the outputs of the iteration before the running one. */
+  #lastBefore(loop: Slot): Record<string, unknown> | null | Promise<Record<string, unknown> | null> {
+    return loop.last !== undefined ? loop.last : this.#lastOf(loop);
+  }
+
+  /** The node of that name in this scope or an enclosing one, also across a foreach into its parent. */
+  #find(scope: Scope, name: string): Slot | null {
+    for (let place: Scope | null = scope; place !== null; place = place.outer?.scope ?? null) {
+      const node = place.graph.byName.get(name);
+      if (node !== undefined) return place.slots[node.index] ?? null;
+    }
+    const above = this.header.bodyPath === null ? null : this.env.parentSlot(this);
+    return above === null ? null : above.host.#find(above.scope, name);
+  }
+
+  #outputOf(slot: Slot): unknown | Promise<unknown> {
+    if (!slot.hasOutput) return null;
+    if (slot.output !== undefined) return slot.output;
+    return this.env.store.readResult(slot.attemptId).then((value) => {
+      const output = value ?? null;
+      if (exceeds(output, OUTPUT_IN_MEMORY_BYTES) <= OUTPUT_IN_MEMORY_BYTES) slot.output = output;
+      return output;
+    });
+  }
+
+  // ------------------------------------------------------------------ triggers
+
+  /** A durable trigger: releases what is Held under its name now, or waits for the next hold. */
+  triggered(trigger: TriggerRow): void {
+    if (this.over || this.header.stop !== null || this.#reloading) return;
+    if (this.#pendingTriggers.some((pending) => pending.id === trigger.id)) return;
+    this.enter(() => {
+      const held = [...this.live].filter((slot) => slot.stage === 'held' && slot.node.keys.trigger === trigger.name);
+      if (held.length === 0) {
+        this.#pendingTriggers.push(trigger);
+        return;
+      }
+      this.#consumedTriggers.push(trigger.id);
+      for (const slot of held) this.#release(slot, trigger);
+    });
+  }
+
+  #matchTriggers(slot: Slot): void {
+    const index = this.#pendingTriggers.findIndex((trigger) => trigger.name === slot.node.keys.trigger);
+    if (index < 0) return;
+    const [trigger] = this.#pendingTriggers.splice(index, 1);
+    if (trigger === undefined) return;
+    this.#consumedTriggers.push(trigger.id);
+    this.#release(slot, trigger);
+  }
+
+  #release(slot: Slot, trigger: TriggerRow): void {
+    slot.output = trigger.payload;
+    this.event('node.triggered', slot, { trigger: trigger.name });
+    this.deliver(slot, { type: 'node.triggered' });
+  }
+
+  // ------------------------------------------------------------------ stop
+
+  /** The intent is durable. Repeated and late deliveries change nothing. */
+  deliverStop(intent: StopIntent, path: DeliveryPath): void {
+    if (this.over || this.stopReport !== null || this.#stopWaits !== null) return;
+    if (this.#committing || this.#reloading) {
+      this.#stopWaits = { intent, path };
+      return;
+    }
+    this.header.stop = intent;
+    if (this.#unsaved()) this.#reload(path);
+    else this.beginStop(path);
+  }
+
+  /** The record in memory is the stored one: halt. */
+  beginStop(path: DeliveryPath): void {
+    const { stop } = this.header;
+    if (stop === null || this.over || this.stopReport !== null) return;
+    const nowMs = this.env.clock.nowMs();
+    this.#effects = [];
+    this.stopReport = new StopReport(this.header.id, stop, path, nowMs, this.env.liveChildren(this.header.id));
+    this.event('stop.requested', null, { requestId: stop.requestId });
+    this.event('stop.delivered', null, { path });
+    this.enter(() => {
+      this.send({ type: 'execution.stop' }, null);
+      const haltedAtMs = this.env.clock.nowMs();
+      this.stopReport?.halted(haltedAtMs);
+      this.event('stop.halted', null, null);
+      this.#headerDirty = true;
+      this.#scheduleFlush();
+    });
+    if (!this.over) this.#armGrace();
+  }
+
+  /** Ends it early for another reason: its timeout, or its parent's node. */
+  abort(verdict: Verdict): void {
+    if (this.over || this.header.stop !== null) return;
+    this.enter(() => this.send({ type: 'execution.abort', verdict }, null));
+    this.#armGrace();
+  }
+
+  #armGrace(): void {
+    if (this.#graceTimer !== null) return;
+    this.#graceTimer = this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () => {
+      this.#graceTimer = null;
+      this.enter(() => {
+        this.stopReport?.writeOff();
+        this.send({ type: 'stop.graceElapsed' }, null);
+      });
+    });
+  }
+
+  #armTimeout(): void {
+    const { timeoutMs } = this.workflow;
+    const { startedAtMs } = this.header;
+    // An item of a foreach runs a body of the workflow: the timeout is its root's.
+    if (timeoutMs === null || startedAtMs === null || this.header.bodyPath !== null || this.#timeoutTimer !== null) return;
+    this.#timeoutTimer = this.env.timers.at(startedAtMs + timeoutMs, () => {
+      this.#timeoutTimer = null;
+      this.abort({ error: `execution timed out after ${timeoutMs} ms`, errorCode: 'FS_TIMEOUT' });
+    });
+  }
+
+  #unsaved(): boolean {
+    return this.#dirty.length > 0 || this.#events.length > 0 || this.#headerDirty || this.#consumedTriggers.length > 0;
+  }
+
+  /** After a broken invariant: rebuilds the actors from the record; `giveUp` ends the execution with that error. */
+  restart(giveUp: Verdict | null): void {
+    if (this.over || this.#reloading) return;
+    this.#committing = false;
+    this.#giveUp = giveUp;
+    this.#reload('local');
+  }
+
+  /** Takes back what is not durable by reading the record again, then halts. */
+  #reload(path: DeliveryPath): void {
+    this.#reloading = true;
+    this.env.store.load(this.header.id).then(
+      (stored) => {
+        this.#reloading = false;
+        if (this.over) return;
+        if (stored === null || stored.header.endedAtMs !== null || stored.header.owner.epoch !== this.header.owner.epoch) {
+          this.drop();
+          return;
+        }
+        this.#forget();
+        this.enter(() => {
+          this.stopReport = null;
+          this.restore(stored, false);
+          if (this.header.stop !== null) this.beginStop(path);
+          else if (this.#giveUp !== null) this.abort(this.#giveUp);
+          else this.resume();
+        });
+        for (const run of this.#afterReload.splice(0)) run();
+      },
+      () => this.env.timers.at(this.env.clock.nowMs() + 200, () => this.#reload(path)),
+    );
+  }
+
+  /** Forgets actors, timers and everything that waits for a commit; tasks in flight are kept. */
+  #forget(): void {
+    for (const slot of this.live) {
+      if (slot.wakeTimer !== null) this.env.timers.cancel(slot.wakeTimer);
+      if (slot.deadlineTimer !== null) this.env.timers.cancel(slot.deadlineTimer);
+      slot.settled = true;
+      slot.children?.abandon(null);
+    }
+    this.live.clear();
+    this.busy = 0;
+    this.#queue = [];
+    this.#dirty = [];
+    this.#events = [];
+    this.#results = [];
+    this.#dropNodes = [];
+    this.#consumedTriggers = [];
+    this.#creates = [];
+    this.#effects = [];
+    this.#headerDirty = false;
+  }
+
+  /** This engine has no say in the execution any more: everything of it ends here, nothing is written. */
+  drop(): void {
+    if (this.over) return;
+    this.over = true;
+    for (const id of this.#tasks.keys()) this.env.work.abort(id);
+    this.#forget();
+    this.#disarm();
+    this.env.dropped(this);
+  }
+
+  #disarm(): void {
+    if (this.#graceTimer !== null) this.env.timers.cancel(this.#graceTimer);
+    if (this.#timeoutTimer !== null) this.env.timers.cancel(this.#timeoutTimer);
+    this.#graceTimer = null;
+    this.#timeoutTimer = null;
+  }
+
+  /** Attempts whose work runs now. */
+  get tasksInFlight(): number {
+    return this.#tasks.size;
+  }
+
+  get committing(): boolean {
+    return this.#committing || this.#unsaved();
+  }
+
+  // ------------------------------------------------------------------ commits
+
+  /** Runs what changes this execution; a throw crashes this execution alone. */
+  enter(change: () => void): void {
+    if (this.over) return;
+    if (this.#reloading) {
+      this.#afterReload.push(() => this.enter(change));
+      return;
+    }
+    try {
+      change();
+    } catch (error) {
+      this.env.crashed(this, error);
+    }
+  }
+
+  event(type: ExecutionEventType, slot: Slot | null, data: Json): void {
+    this.header.seq += 1;
+    this.#events.push({
+      seq: this.header.seq,
+      atMs: this.env.clock.nowMs(),
+      type,
+      node: slot === null ? null : slot.node.path,
+      iterations: slot === null || slot.scope.iterations.length === 0 ? null : iterationIndexes(slot.scope.iterations),
+      attempt: slot === null || slot.attempt === 0 ? null : slot.attempt,
+      data,
+    });
+  }
+
+  #markDirty(slot: Slot): void {
+    if (slot.dirty) return;
+    slot.dirty = true;
+    this.#dirty.push(slot);
+  }
+
+  #scheduleFlush(): void {
+    if (this.#flushAsked || this.#committing || this.over || this.#reloading) return;
+    this.#flushAsked = true;
+    this.env.flushSoon(this);
+  }
+
+  flush(): void {
+    this.#flushAsked = false;
+    if (this.#committing || this.over || this.#reloading || !this.#unsaved()) return;
+    const { header } = this;
+    const snapshot = this.actor.getSnapshot();
+    const final = snapshot.status === 'done';
+    const patch: Commit['header'] = {};
+    const nowMs = this.env.clock.nowMs();
+    if (final) {
+      const { failure } = snapshot.context;
+      header.status = executionStatusOf(snapshot.value);
+      header.endedAtMs = nowMs;
+      header.error = failure?.error ?? null;
+      header.errorCode = failure?.errorCode ?? null;
+      if (header.status === 'Failed') header.outputs = null;
+      patch.error = header.error;
+      patch.errorCode = header.errorCode;
+      patch.outputs = header.outputs;
+      patch.endedAtMs = nowMs;
+      if (header.startedAtMs !== null) patch.startedAtMs = header.startedAtMs;
+      if (failure === null) this.event('execution.completed', null, null);
+      else this.event('execution.failed', null, { error: failure.error, errorCode: failure.errorCode });
+      this.stopReport?.finalised(nowMs);
+    }
+    if (this.#headerDirty) {
+      patch.status = header.status;
+      if (header.startedAtMs !== null) patch.startedAtMs = header.startedAtMs;
+      header.machine = { value: snapshot.value as Json, failure: snapshot.context.failure as Json };
+      patch.machine = final ? null : header.machine;
+    }
+    const nodes: NodeRow[] = [];
+    for (const slot of this.#dirty) {
+      slot.dirty = false;
+      if (slot.stage !== 'ready') nodes.push(slot.row());
+    }
+    const commit: Commit = {
+      executionId: header.id,
+      epoch: header.owner.epoch,
+      v: header.v + 1,
+      requestId: header.stop?.requestId ?? null,
+      header: patch,
+      nodes,
+      dropNodes: this.#dropNodes,
+      events: this.#events,
+      results: this.#results,
+      consumedTriggers: this.#consumedTriggers,
+      receipt: this.stopReport?.receipt ?? null,
+      creates: this.#creates,
+      final,
+    };
+    const effects = this.#effects;
+    this.#dirty = [];
+    this.#events = [];
+    this.#results = [];
+    this.#dropNodes = [];
+    this.#consumedTriggers = [];
+    this.#creates = [];
+    this.#effects = [];
+    this.#headerDirty = false;
+    this.#committing = true;
+    this.#commit(commit, effects, 0);
+  }
+
+  #commit(commit: Commit, effects: Slot[], tries: number): void {
+    this.env.counters.commits += 1;
+    this.env.store.commit(commit).then(
+      (outcome) => this.#committed(commit, effects, outcome),
+      (error: unknown) => {
+        if (this.over || !this.#committing) return;
+        if (!hasCode(error, 'FS_UNAVAILABLE')) {
+          this.#committing = false;
+          this.env.crashed(this, error);
+          return;
+        }
+        // Never success: the actors wait, the same commit is tried until the store takes it.
+        this.env.counters.commitRetries += 1;
+        const delayMs = Math.min(2_000, 100 * 2 ** Math.min(tries, 5));
+        this.env.timers.at(this.env.clock.nowMs() + delayMs, () => {
+          if (!this.over) this.#commit(commit, effects, tries + 1);
+        });
+      },
+    );
+  }
+
+  #committed(commit: Commit, effects: Slot[], outcome: CommitOutcome): void {
+    if (this.over) return;
+    this.#committing = false;
+    if (outcome.kind === 'refused') {
+      if (outcome.why === 'stopping') {
+        this.header.stop = outcome.stop;
+        const path = this.#stopWaits?.path ?? 'local';
+        this.#stopWaits = null;
+        this.#reload(path);
+      } else {
+        this.env.log.warn({ executionId: this.header.id, why: outcome.why }, 'a commit was refused: no longer the owner');
+        this.drop();
+      }
+      return;
+    }
+    this.header.v = commit.v;
+    this.env.published(this, commit);
+    if (commit.final) {
+      this.over = true;
+      this.#disarm();
+      this.env.ended(this, commit);
+      return;
+    }
+    if (this.#stopWaits !== null) {
+      const { intent, path } = this.#stopWaits;
+      this.#stopWaits = null;
+      this.header.stop = intent;
+      if (this.#unsaved()) this.#reload(path);
+      else this.beginStop(path);
+      return;
+    }
+    try {
+      for (const slot of effects) this.#beginWork(slot);
+    } catch (error) {
+      this.env.crashed(this, error);
+      return;
+    }
+    if (this.#unsaved()) this.#scheduleFlush();
+    else this.#endedTasks.clear();
+    this.env.parkedMayHaveChanged(this);
+  }
+}
+
+function snapshotDone(status: string): boolean {
+  return status === 'done';
+}
+
+function stageOf(value: unknown): string {
+  return typeof value === 'string' ? value : 'looping';
+}
+
+function isIterating(slot: Slot): boolean {
+  const value = slot.actor?.getSnapshot().value as { looping?: string } | string | undefined;
+  return typeof value === 'object' && ['iterating', 'closing', 'finishing'].includes(value.looping ?? '');
+}
+
+/** Waits for an instant or a trigger: costs memory only. */
+function isParkedStage(slot: Slot): boolean {
+  return slot.stage === 'held' || slot.stage === 'waiting';
+}
+
+function isMet(slot: Slot): boolean {
+  return (
+    slot.status === 'Complete' || slot.status === 'Skipped' || (slot.status === 'Failed' && slot.node.continueOnError)
+  );
+}
+
+function isWithin(inner: Slot, loop: Slot): boolean {
+  for (let outer = inner.scope.outer; outer !== null; outer = outer.scope.outer) if (outer === loop) return true;
+  return false;
+}
+
+function enclosingLoop(scope: Scope): Slot | null {
+  return scope.outer;
+}
+
+function samePrefix(iterations: readonly string[], prefix: readonly string[]): boolean {
+  return prefix.every((part, index) => iterations[index] === part);
+}
+
+/** Where a node's row belongs: its graph's path and iterations. */
+function scopeKey(path: string, iterations: readonly string[]): string {
+  return `${path.slice(0, path.lastIndexOf('/') + 1)}|${iterations.join(',')}`;
+}
+
+function typeName(value: unknown): string {
+  return value === null ? 'null' : Array.isArray(value) ? 'a list' : typeof value;
+}
+
+/** Continues with a value that may be a promise, without making one where it is none. */
+function chain<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
+  return value instanceof Promise ? value.then(next) : next(value);
+}
+
+function settle<T>(value: T | Promise<T>, done: (value: T) => void, failed: (error: unknown) => void): void {
+  if (value instanceof Promise) value.then(done, failed);
+  else done(value);
+}
+
+/** A rough size in bytes of a JSON value; stops counting beyond `limit`. */
+function exceeds(value: unknown, limit: number): number {
+  if (typeof value === 'string') return value.length;
+  if (typeof value !== 'object' || value === null) return 8;
+  let size = 16;
+  for (const key in value) {
+    size += key.length + exceeds((value as Record<string, unknown>)[key], limit - size);
+    if (size > limit) break;
+  }
+  return size;
+}

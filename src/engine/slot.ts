@@ -1,0 +1,192 @@
+import type { Actor } from 'xstate';
+import type { Verdict } from '../../machines/events.ts';
+import type { NodeEdge, NodePolicy, nodeMachine } from '../../machines/node.machine.ts';
+import type { CompiledNode, Graph } from '../definition/types.ts';
+import type { NodeRow } from '../ports/store.ts';
+import type { Json, NodeStatus } from '../wire.ts';
+import type { ChildrenDriver } from './children.ts';
+import type { ExecutionHost } from './execution-host.ts';
+import { attemptId, nodeKey } from './identity.ts';
+import type { Timer } from './timers.ts';
+
+export type NodeActor = Actor<typeof nodeMachine>;
+
+/** The nodes of one graph while it runs: the workflow itself, or one iteration of a loop's body. */
+export class Scope {
+  readonly graph: Graph;
+  /** INDEX@ATTEMPT of each enclosing loop, outermost first. */
+  readonly iterations: string[];
+  /** The loop whose body this is. */
+  readonly outer: Slot | null;
+  /** By position in the graph; undefined: Pending and not being prepared. */
+  readonly slots: (Slot | undefined)[];
+  /** By position: needs that have not been met. A node's end costs its dependents, not the graph. */
+  readonly unmet: number[];
+  /** Nodes started and not settled. */
+  live = 0;
+  /** The first failure of a node without `continueOnError`. */
+  failure: Verdict | null = null;
+  over = false;
+
+  constructor(graph: Graph, iterations: string[], outer: Slot | null) {
+    this.graph = graph;
+    this.iterations = iterations;
+    this.outer = outer;
+    this.slots = new Array<Slot | undefined>(graph.nodes.length).fill(undefined);
+    this.unmet = graph.nodes.map((node) => node.needs.length);
+  }
+}
+
+/** A node that became ready, as the execution's chart hands it back to be started. */
+export interface Ready {
+  scope: Scope;
+  node: CompiledNode;
+}
+
+/**
+ * One node that is being prepared, has started, or has ended: its record, its actor while it lives, and
+ * what belongs to its current attempt.
+ */
+export class Slot implements NodeEdge {
+  readonly host: ExecutionHost;
+  readonly scope: Scope;
+  readonly node: CompiledNode;
+  readonly key: string;
+  status: NodeStatus = 'Pending';
+  /** The chart's state at the last look. */
+  stage = 'ready';
+  attempt = 0;
+  error: string | null = null;
+  errorCode: string | null = null;
+  startedAtMs: number | null = null;
+  endedAtMs: number | null = null;
+  hasOutput = false;
+  actor: NodeActor | null = null;
+  /** `with`, rendered; of a foreach its items. */
+  payload: unknown = null;
+  /** In memory where it is small; undefined: in the store. */
+  output: unknown = undefined;
+  settled = false;
+  dirty = false;
+  wakeTimer: Timer | null = null;
+  deadlineTimer: Timer | null = null;
+  /** Of a loop: the running or last iteration; -1 before the first. */
+  index = -1;
+  body: Scope | null = null;
+  /** Keys of nodes of the last two iterations, the older first: older ones leave the record. */
+  formerKeys: string[] = [];
+  currentKeys: string[] = [];
+  /** The last iteration's outputs; undefined: in the store. */
+  last: Record<string, unknown> | null | undefined = null;
+  children: ChildrenDriver | null = null;
+  #childCounts: Json = null;
+
+  constructor(host: ExecutionHost, scope: Scope, node: CompiledNode) {
+    this.host = host;
+    this.scope = scope;
+    this.node = node;
+    this.key = nodeKey(node.path, scope.iterations);
+  }
+
+  get attemptId(): string {
+    return attemptId(this.host.header.id, this.key, this.attempt);
+  }
+
+  policy(): NodePolicy {
+    const { retry, rerun, timeoutMs, type } = this.node;
+    return {
+      attemptsMax: retry.attempts,
+      backoffMs: retry.backoffMs,
+      factor: retry.factor,
+      maxBackoffMs: retry.maxBackoffMs,
+      rerun,
+      timeoutMs,
+      confirmsAbort: type.where === 'worker',
+    };
+  }
+
+  /** Data the record keeps beside the actor's snapshot. */
+  data(): Json {
+    if (this.node.body !== null && this.node.type.run.kind === 'loop') return { index: this.index };
+    const counts = this.children?.counts() ?? this.#childCounts;
+    return counts === null ? null : { children: counts };
+  }
+
+  row(): NodeRow {
+    return {
+      key: this.key,
+      path: this.node.path,
+      iterations: this.scope.iterations,
+      type: this.node.type.type,
+      status: this.status,
+      error: this.error,
+      errorCode: this.errorCode,
+      attempt: this.attempt,
+      startedAtMs: this.startedAtMs,
+      endedAtMs: this.endedAtMs,
+      where: this.node.type.where,
+      hasOutput: this.hasOutput,
+      machine: this.#persisted(),
+      data: this.data(),
+    };
+  }
+
+  /** A new attempt of a loop begins before its first iteration; what earlier ones left goes with it. */
+  beginLoop(): void {
+    this.formerKeys.push(...this.currentKeys);
+    this.currentKeys = [];
+    this.index = -1;
+    this.last = null;
+    this.body = null;
+  }
+
+  /** The node has ended: its counts stay in the record. */
+  endChildren(): void {
+    if (this.children !== null) this.#childCounts = this.children.counts();
+    this.children = null;
+  }
+
+  /** The part of the actor's snapshot that a restart needs: an ended node needs none. */
+  #persisted(): Json {
+    if (this.actor === null || this.settled) return null;
+    const { value, context } = this.actor.getSnapshot();
+    return {
+      version: 1,
+      value: value as Json,
+      mode: context.mode,
+      attempt: context.attempt,
+      tries: context.tries,
+      lost: context.lost,
+      dueAtMs: context.dueAtMs,
+      wakeAtMs: context.wakeAtMs,
+      deadlineAtMs: context.deadlineAtMs,
+      failure: context.failure as Json,
+    };
+  }
+
+  // NodeEdge: called by the actor in the middle of a transition.
+
+  startWork(): void {
+    this.host.startWork(this);
+  }
+
+  abortWork(): void {
+    this.host.abortTask(this);
+  }
+
+  abandonWork(): void {
+    this.host.abandonWork(this);
+  }
+
+  testCondition(): void {
+    this.host.testCondition(this);
+  }
+
+  startIteration(): void {
+    this.host.startIteration(this);
+  }
+
+  endIteration(verdict: Verdict): void {
+    this.host.endIteration(this, verdict);
+  }
+}

@@ -1,0 +1,109 @@
+import type { WorkReport } from '../ports/work.ts';
+import type { DeliveryPath, ExecutionStatus, StopReceipt, TaskOutcome } from '../wire.ts';
+import { iterationIndexes } from './identity.ts';
+import type { Slot } from './slot.ts';
+
+/** Keeps the receipt of one stop: who was told when, and how each task ended. It names nobody. */
+export class StopReport {
+  readonly receipt: StopReceipt;
+  readonly #requestedAtMs: number;
+  readonly #tasks = new Map<string, StopReceipt['tasks'][number]>();
+  /** Of tasks told and not ended. */
+  readonly #open = new Set<string>();
+  lastEnded: { type: string; ms: number } | null = null;
+
+  constructor(
+    executionId: string,
+    stop: { requestId: string; requestedAtMs: number },
+    path: DeliveryPath,
+    nowMs: number,
+    children: { executionId: string; status: ExecutionStatus }[],
+  ) {
+    this.#requestedAtMs = stop.requestedAtMs;
+    this.receipt = {
+      executionId,
+      requestId: stop.requestId,
+      requestedAt: new Date(stop.requestedAtMs).toISOString(),
+      delivery: { path, ms: this.#since(nowMs) },
+      haltedMs: null,
+      finalisedMs: null,
+      finalisedAt: null,
+      tasks: [],
+      lateResultsDiscarded: 0,
+      unconfirmed: 0,
+      children,
+    };
+  }
+
+  #since(nowMs: number): number {
+    return Math.max(0, nowMs - this.#requestedAtMs);
+  }
+
+  #add(slot: Slot, id: string, outcome: TaskOutcome): void {
+    const task: StopReceipt['tasks'][number] = {
+      node: slot.node.path,
+      attempt: slot.attempt,
+      type: slot.node.type.type,
+      where: slot.node.type.where,
+      outcome,
+      ms: null,
+    };
+    if (slot.scope.iterations.length > 0) task.iterations = iterationIndexes(slot.scope.iterations);
+    this.#tasks.set(id, task);
+    this.receipt.tasks.push(task);
+  }
+
+  /** The task's worker was told; unconfirmed until it answers. */
+  taskTold(slot: Slot, id: string): void {
+    if (this.#tasks.has(id)) return;
+    this.#add(slot, id, 'unconfirmed');
+    this.#open.add(id);
+    this.receipt.unconfirmed = this.#open.size;
+  }
+
+  agentRunsOn(slot: Slot, id: string): void {
+    if (!this.#tasks.has(id)) this.#add(slot, id, 'agentRunsOn');
+  }
+
+  /** False when the task is not one of this stop. */
+  taskEnded(id: string, report: WorkReport, nowMs: number): boolean {
+    const task = this.#tasks.get(id);
+    if (task === undefined || !this.#open.delete(id)) return false;
+    task.outcome =
+      report.kind === 'aborted'
+        ? report.outcome
+        : report.kind === 'lost'
+          ? 'aborted'
+          : 'finishedFirst';
+    task.ms = this.#since(nowMs);
+    this.receipt.unconfirmed = this.#open.size;
+    this.lastEnded = { type: task.type, ms: task.ms };
+    return true;
+  }
+
+  outcomeOf(id: string): TaskOutcome | null {
+    return this.#tasks.get(id)?.outcome ?? null;
+  }
+
+  /** The grace is over: what has not answered stays `unconfirmed`, and is pursued. */
+  writeOff(): void {
+    this.receipt.unconfirmed = this.#open.size;
+  }
+
+  halted(nowMs: number): void {
+    this.receipt.haltedMs ??= this.#since(nowMs);
+  }
+
+  finalised(nowMs: number): void {
+    this.receipt.finalisedMs ??= this.#since(nowMs);
+    this.receipt.finalisedAt ??= new Date(nowMs).toISOString();
+  }
+
+  /** False when it is no child of this stop. */
+  childEnded(executionId: string, status: ExecutionStatus): boolean {
+    const child = this.receipt.children.find((one) => one.executionId === executionId);
+    if (child === undefined) return false;
+    child.status = status;
+    return true;
+  }
+}

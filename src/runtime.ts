@@ -1,0 +1,104 @@
+/** The composition root: the only file that picks adapters. */
+import { readFileSync } from 'node:fs';
+import { pino } from 'pino';
+import { createExpressions } from './adapters/expressions/expressions.ts';
+import { SocketIoBus } from './adapters/socket-io/bus.ts';
+import { createSqliteStore } from './adapters/sqlite/store.ts';
+import { systemClock } from './adapters/system/clock.ts';
+import { systemIds } from './adapters/system/ids.ts';
+import { type Config, loadAdminKey, removeServerFile, writeServerFile } from './config.ts';
+import type { Demo, SeededExecution } from './demo/demo.ts';
+import type { EngineApi } from './engine/api.ts';
+import { createEngine, type EngineOptions } from './engine/engine.ts';
+import type { EnginePorts } from './engine/environment.ts';
+import { hashKey } from './server/access.ts';
+import { createServer } from './server/server.ts';
+import { allowHosts } from './worker/guard.ts';
+import { createHttpExecutor } from './worker/http.ts';
+import { createInProcessPool } from './worker/pool.ts';
+
+/** An engine on the given ports: what the server runs, and what a test runs on a virtual clock. */
+export function composeEngine(ports: EnginePorts, options: Partial<EngineOptions> = {}): EngineApi {
+  return createEngine(ports, options);
+}
+
+export interface FullstopServer {
+  url: string;
+  /** Opens the first visitor's session, once. */
+  firstVisitUrl: string;
+  demo: SeededExecution[];
+  /** Drains and closes; resolves when everything is durable and the port is free. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the data directory, recovers, and serves.
+ * @throws FS_LOCKED when another server has the directory.
+ */
+export async function startServer(config: Config, logger = pino({ level: config.logLevel })): Promise<FullstopServer> {
+  const store = createSqliteStore({ directory: config.dataDir });
+  await store.open();
+  const expressions = createExpressions();
+  let demo: Demo | null = null;
+  const listed = allowHosts(config.httpAllow);
+  const http = createHttpExecutor({
+    allow: (host, port, task) => listed(host, port, task) || demo?.allow(host, port, task) === true,
+  });
+  const pool = createInProcessPool({ executors: new Map([['http', http]]), clock: systemClock });
+  const bus = new SocketIoBus();
+  const engine = composeEngine(
+    { store, bus, clock: systemClock, ids: systemIds, expressions, work: pool, log: logger },
+    { maxRunning: config.maxRunning, retentionMs: config.retentionMs, version: version() },
+  );
+  const closeAll = async (): Promise<void> => {
+    await pool.close();
+    await expressions.close();
+    await demo?.close();
+    await store.close();
+  };
+  try {
+    if (config.demo) demo = await (await import('./demo/demo.ts')).startDemo({ store });
+    await engine.start();
+    const server = await createServer({
+      store,
+      engine,
+      bus,
+      clock: systemClock,
+      ids: systemIds,
+      logger,
+      config: {
+        host: config.host,
+        port: config.port,
+        adminKeyHash: hashKey(loadAdminKey(config)),
+        drainMs: config.drainMs,
+      },
+    });
+    const seeded = demo === null ? [] : await demo.seed(engine);
+    writeServerFile(config.dataDir, { url: server.url, pid: process.pid });
+    return {
+      url: server.url,
+      firstVisitUrl: server.firstVisitUrl,
+      demo: seeded,
+      async close() {
+        await engine.drain(config.drainMs);
+        await server.close();
+        removeServerFile(config.dataDir);
+        await closeAll();
+      },
+    };
+  } catch (error) {
+    await engine.drain(0);
+    await closeAll();
+    throw error;
+  }
+}
+
+/** Of this package, as `package.json` beside `src` or `dist` says. */
+function version(): string {
+  try {
+    const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+    return (JSON.parse(text) as { version: string }).version;
+  } catch {
+    return 'unknown';
+  }
+}
