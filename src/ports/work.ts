@@ -28,7 +28,9 @@ export interface Task {
   with: Record<string, unknown>;
   /** `id` without the last part: equal for every attempt of a node within one iteration. */
   idempotencyKey: string;
+  /** Name and content hash of the definition it belongs to. */
   workflow: string;
+  workflowHash: string;
 }
 
 export type WorkReport =

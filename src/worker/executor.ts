@@ -1,0 +1,26 @@
+import type { Task } from '../ports/work.ts';
+import type { TaskOutcome } from '../wire.ts';
+
+/** Runs the tasks of one node type. One file per type in this folder. */
+export interface Executor {
+  /**
+   * Resolves with the task's output, or rejects with a FullstopError: its code and `retryable` reach the record.
+   *
+   * When `signal` aborts, ends the work for real before it settles: the socket is closed, the process gone. It
+   * then rejects with anything (outcome `aborted`) or with `AbortedAs`, or resolves if the work had finished first.
+   */
+  run(task: Task, signal: AbortSignal): Promise<unknown>;
+  /** Frees what outlives a task, such as idle connections. No task runs any more. */
+  close(): Promise<void>;
+}
+
+/** Says how an abort ended when that was not plainly `aborted`. */
+export class AbortedAs extends Error {
+  readonly outcome: TaskOutcome;
+
+  constructor(outcome: TaskOutcome) {
+    super(`the task ended as ${outcome}`);
+    this.name = 'AbortedAs';
+    this.outcome = outcome;
+  }
+}
