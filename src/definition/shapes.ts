@@ -4,16 +4,14 @@ import { durationHint, durationPattern, parseDuration } from './duration.ts';
 import { instantHint, parseInstant } from './instant.ts';
 import { nameFault } from './names.ts';
 
-/** A string that holds a template, which may stand where `with` expects a typed value. */
-const template = z.string().regex(/\$\{\{/).meta({ description: 'A template: ${{ CEL }}' });
-
-/** `schema`, or a template that gives such a value. */
+/** `schema`, or a string that holds a template, which gives such a value. */
 export function orTemplate(schema: z.ZodType, expected: string): z.ZodType {
-  return z.union([schema, template], { error: `expected ${expected}` });
+  const error = `expected ${expected}`;
+  return z.union([schema, z.string().regex(/\$\{\{/, error)], { error });
 }
 
 export const duration = z
-  .union([z.string().regex(durationPattern), z.number().min(0)], { error: `expected ${durationHint}` })
+  .union([z.string().meta({ pattern: durationPattern.source }), z.number()], { error: `expected ${durationHint}` })
   .refine((value) => parseDuration(value) !== null, `expected ${durationHint}, at most 100 years`)
   .meta({ title: 'Duration', description: '250ms, 30s, 5m, 2h, 1d, or a number of milliseconds' });
 
@@ -22,7 +20,7 @@ export const positiveDuration = duration.refine((value) => parseDuration(value) 
 
 export const durationOrTemplate = orTemplate(duration, durationHint);
 export const instantOrTemplate = orTemplate(
-  z.string().refine((value) => parseInstant(value) !== null),
+  z.string().refine((value) => parseInstant(value) !== null, `expected ${instantHint}`),
   instantHint,
 );
 
@@ -35,3 +33,8 @@ export const name = z.string().superRefine((value, context) => {
 
 /** Anything JSON, but there. */
 export const anyJson = z.unknown().refine((value) => value !== undefined, 'is required');
+
+/** A workflow of the same project: its last version, or the one with a hash. */
+export const workflowReference = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}(@[0-9a-f]{64})?$/, 'expected a workflow name, or name@hash');

@@ -17,6 +17,7 @@ export interface CompiledWorkflow {
   /** Templates by name; null: the outputs of the nodes that nobody needs. */
   outputs: Record<string, string> | null;
   /** Names of nodes that `outputs` reads, or all leaves where it is null. */
+  outputReads: string[];
   graph: Graph;
 }
 

@@ -6,9 +6,10 @@ import { type NodeType, plainNodeType } from './node-type.ts';
 
 const schedule = z
   .union([z.string(), z.number()], { error: 'expected a cron pattern, an instant or a duration' })
+  .transform((value) => (typeof value === 'number' ? `${value}ms` : value))
   .superRefine((value, context) => {
     try {
-      parseHoldSchedule(typeof value === 'number' ? `${value}ms` : value);
+      parseHoldSchedule(value);
     } catch (error) {
       context.addIssue({ code: 'custom', message: messageOf(error), input: value });
     }

@@ -2,11 +2,13 @@ import { z } from 'zod';
 import { orTemplate } from '../definition/shapes.ts';
 import { type NodeType, plainNodeType } from './node-type.ts';
 
-const methods = /^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$/i;
+const methods = 'GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS';
+const method = z.string().regex(/^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$/i, `expected ${methods}`);
 const scalar = z.union([z.string(), z.number(), z.boolean()], { error: 'expected text, a number or a boolean' });
+const statusHint = 'a status such as 200, or a range such as "200-299"';
 const status = orTemplate(
-  z.union([z.int().min(100).max(599), z.string().regex(/^[1-5]\d\d(-[1-5]\d\d)?$/)]),
-  'a status such as 200, or a range such as "200-299"',
+  z.union([z.int().min(100).max(599), z.string().regex(/^[1-5]\d\d(-[1-5]\d\d)?$/, `expected ${statusHint}`)]),
+  statusHint,
 );
 
 /** Calls an HTTP interface: the integration call. */
@@ -17,7 +19,7 @@ export const httpNode: NodeType = {
   where: 'worker',
   with: z.strictObject({
     url: z.string().min(1),
-    method: orTemplate(z.string().regex(methods), 'GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS').optional(),
+    method: orTemplate(method, methods).optional(),
     headers: orTemplate(z.record(z.string(), scalar), 'header values by name').optional(),
     query: orTemplate(
       z.record(z.string(), z.union([z.null(), scalar, z.array(scalar)])),
