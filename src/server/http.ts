@@ -1,6 +1,5 @@
 /** HTTP: one route per path of the verb table, and the few addresses that are no verbs. */
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { workflowJsonSchema } from '../definition/json-schema.ts';
 import { FullstopError, errorCodes, messageOf } from '../errors.ts';
 import { allows, type Caller } from './access.ts';
 import { call, errorBody, parse, unauthenticated } from './call.ts';
@@ -205,13 +204,11 @@ function addPages(app: FastifyInstance, context: Context, metrics: Metrics): voi
     return reply.type(type).send(text);
   });
 
-  let schema: string | null = null;
-  app.get('/api/workflow.schema.json', (_request, reply) => {
-    schema ??= JSON.stringify(workflowJsonSchema(), null, 2);
-    return reply.type('application/schema+json').send(schema);
+  // Loaded when somebody looks: these cost more time and memory than the rest of the server.
+  app.get('/api/workflow.schema.json', async (_request, reply) => {
+    const { workflowJsonSchema } = await import('../definition/json-schema.ts');
+    return reply.type('application/schema+json').send(JSON.stringify(workflowJsonSchema(), null, 2));
   });
-
-  // Loaded when somebody looks: the page and the document cost more than the rest of the server.
   app.get('/api/openapi.json', async (_request, reply) => {
     const { openapiDocument } = await import('./openapi.ts');
     return reply.type(JSON_TYPE).send(JSON.stringify(await openapiDocument(), null, 2));

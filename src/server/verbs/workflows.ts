@@ -1,6 +1,5 @@
 import { z } from 'zod';
-import { hashDefinition } from '../../definition/hash.ts';
-import { parseDefinition } from '../../definition/parse.ts';
+import { loadDefinition } from '../../definition/compile.ts';
 import type { DefinitionRow } from '../../ports/store.ts';
 import type { WorkflowItem } from '../../wire.ts';
 import { type Caller, notFound } from '../access.ts';
@@ -27,10 +26,10 @@ const save = verb({
   audited: true,
   answers: { 200: 'WorkflowSaved', 201: 'WorkflowSaved' },
   async run(context, caller, input, act) {
-    const definition = (typeof input.definition === 'string' ? parseDefinition(input.definition, input.format ?? 'yaml').value : input.definition) as any;
-    const { name } = definition;
+    const format = typeof input.definition === 'string' ? (input.format ?? 'yaml') : undefined;
+    const { source, hash, compiled } = loadDefinition(input.definition, format);
+    const { name } = compiled;
     const where = oneProject(caller, input.project, 'project', input.project ?? '');
-    const hash = hashDefinition(definition);
     if (input.dryRun) {
       const versions = await context.store.listVersions(where, name);
       const known = versions.find((row) => row.hash === hash);
@@ -42,7 +41,7 @@ const save = verb({
       project: where,
       name,
       hash,
-      source: definition,
+      source,
       savedAtMs: context.clock.nowMs(),
     });
     await context.engine.workflowChanged(where, name);
