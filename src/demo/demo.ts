@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import canonicalize from 'canonicalize';
+import { hashDefinition } from '../definition/hash.ts';
 import type { EngineApi } from '../engine/api.ts';
 import { hasCode } from '../errors.ts';
 import type { ExecutionStore } from '../ports/store.ts';
@@ -33,7 +32,11 @@ export interface SeededExecution {
 export async function startDemo({ store }: { store: ExecutionStore }): Promise<Demo> {
   const saved = (await store.getSetting(settingName)) as { port: number; hashes: string[] } | null;
   const endpoint = await startDemoEndpoint({ port: saved?.port ?? 0 });
-  const workflows = demoWorkflows(endpoint.url).map((source) => ({ name: source.name, source, hash: hashOf(source) }));
+  const workflows = demoWorkflows(endpoint.url).map((source) => ({
+    name: source.name,
+    source,
+    hash: hashDefinition(source),
+  }));
   const hashes = new Set([...(saved?.hashes ?? []), ...workflows.map(({ hash }) => hash)]);
   await store.putSetting(settingName, { port: endpoint.port, hashes: [...hashes] });
 
@@ -77,8 +80,4 @@ async function start(engine: EngineApi, workflow: string): Promise<string | null
     if (hasCode(error, 'FS_DISABLED')) return null;
     throw error;
   }
-}
-
-function hashOf(source: unknown): string {
-  return createHash('sha256').update(canonicalize(source) as string).digest('hex');
 }

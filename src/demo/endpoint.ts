@@ -4,6 +4,8 @@ import type { AddressInfo } from 'node:net';
 
 /** The longest `/slow` waits. */
 const slowMaxSeconds = 3600;
+/** Connections the system keeps for us while we do not look: a burst of a thousand is not slowed down. */
+const backlog = 4096;
 /** Calls that wait at once; more are answered 503. */
 const waitingMax = 10_000;
 
@@ -58,12 +60,12 @@ export async function startDemoEndpoint({ port = 0, onAborted }: DemoEndpointOpt
   }
 
   const server = createServer(answer);
-  server.listen(port, '127.0.0.1');
+  server.listen(port, '127.0.0.1', backlog);
   try {
     await once(server, 'listening');
   } catch (error) {
     if (port === 0 || !['EADDRINUSE', 'EACCES'].includes((error as { code?: string }).code ?? '')) throw error;
-    server.listen(0, '127.0.0.1');
+    server.listen(0, '127.0.0.1', backlog);
     await once(server, 'listening');
   }
   const bound = (server.address() as AddressInfo).port;

@@ -20,10 +20,7 @@ export interface HttpRequest {
 const scalar = z.union([z.string(), z.number(), z.boolean()], 'expected text, a number or a boolean').transform(String);
 
 const statusRange = z.union(
-  [
-    z.int().min(100).max(599),
-    z.string().regex(/^[1-5]\d\d(-[1-5]\d\d)?$/),
-  ],
+  [z.int().min(100).max(599), z.string().regex(/^[1-5]\d\d(-[1-5]\d\d)?$/)],
   'expected a status such as 200, a range such as "200-299", or a list of them',
 );
 
@@ -43,7 +40,11 @@ const schema = z.strictObject({
     .union([statusRange.transform((one) => [one]), z.array(statusRange).min(1)])
     .default(['200-299'])
     .transform((list) => list.map(toRange)),
-  maxBytes: z.int().min(1).max(64 * 2 ** 20).default(2 ** 20),
+  maxBytes: z
+    .int()
+    .min(1)
+    .max(64 * 2 ** 20)
+    .default(2 ** 20),
   redirects: z.int().min(0).max(20).default(5),
 });
 

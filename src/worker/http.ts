@@ -42,6 +42,9 @@ export function createHttpExecutor({ allow = () => false }: HttpExecutorOptions 
   };
 }
 
+/** One for all: a stop may abort thousands at once, and a stack trace each would cost more than the rest. */
+const aborted = new FullstopError('FS_HTTP_NETWORK', 'aborted');
+
 interface Answer {
   status: number;
   headers: Record<string, string | string[]>;
@@ -120,7 +123,12 @@ class Exchange implements Dispatcher.DispatchHandler {
   #chunks: Buffer[] = [];
   #sizeBytes = 0;
 
-  constructor(request: HttpRequest, signal: AbortSignal, resolve: (answer: Answer) => void, reject: (error: unknown) => void) {
+  constructor(
+    request: HttpRequest,
+    signal: AbortSignal,
+    resolve: (answer: Answer) => void,
+    reject: (error: unknown) => void,
+  ) {
     this.#request = request;
     this.#signal = signal;
     this.#resolve = resolve;
@@ -130,10 +138,9 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   /** The signal aborts. */
   handleEvent(): void {
-    const error = new FullstopError('FS_HTTP_NETWORK', `${this.#request.title}: aborted`);
-    this.#controller?.abort(error);
-    this.connecting?.destroy(error);
-    this.#fail(error);
+    this.#controller?.abort(aborted);
+    this.connecting?.destroy(aborted);
+    this.#fail(aborted);
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -174,10 +181,17 @@ class Exchange implements Dispatcher.DispatchHandler {
 }
 
 /** A header or body that no HTTP request can carry. */
-const refusedByUndici = new Set(['UND_ERR_INVALID_ARG', 'UND_ERR_NOT_SUPPORTED', 'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH']);
+const refusedByUndici = new Set([
+  'UND_ERR_INVALID_ARG',
+  'UND_ERR_NOT_SUPPORTED',
+  'UND_ERR_REQ_CONTENT_LENGTH_MISMATCH',
+]);
 
 function tooLarge({ title, maxBytes }: HttpRequest): FullstopError {
-  return new FullstopError('FS_HTTP_TOO_LARGE', `${title}: the answer is larger than ${maxBytes} bytes (with.maxBytes)`);
+  return new FullstopError(
+    'FS_HTTP_TOO_LARGE',
+    `${title}: the answer is larger than ${maxBytes} bytes (with.maxBytes)`,
+  );
 }
 
 /** Where an answer sends the request on to; null when it does not. @throws FS_HTTP_STATUS */

@@ -8,6 +8,9 @@ const tombstoneMs = 60_000;
 /** Beyond it the oldest is forgotten: a tombstone guards a race of milliseconds. */
 const tombstonesMax = 100_000;
 
+/** One reason for all: making a DOMException for each of a thousand aborts would take longer than aborting them. */
+const aborted = new Error('aborted');
+
 export interface InProcessPoolOptions {
   /** By node type. */
   executors: Map<string, Executor>;
@@ -68,7 +71,7 @@ export function createInProcessPool({ executors, clock }: InProcessPoolOptions):
     abort(taskId) {
       const abort = running.get(taskId);
       if (abort !== undefined) {
-        abort.abort();
+        abort.abort(aborted);
         return;
       }
       const nowMs = clock.nowMs();
@@ -81,8 +84,11 @@ export function createInProcessPool({ executors, clock }: InProcessPoolOptions):
 
     async close() {
       closed = true;
-      for (const abort of running.values()) abort.abort();
-      if (running.size > 0) await new Promise<void>((resolve) => { whenIdle = resolve; });
+      for (const abort of running.values()) abort.abort(aborted);
+      if (running.size > 0)
+        await new Promise<void>((resolve) => {
+          whenIdle = resolve;
+        });
       await Promise.all([...executors.values()].map((executor) => executor.close()));
     },
   };

@@ -10,7 +10,8 @@ const reference = /\$\{\{\s*secrets\.([A-Za-z_]\w*)\s*\}\}/;
 export function refuseSecrets(value: unknown): void {
   if (typeof value === 'string') {
     const name = reference.exec(value)?.[1];
-    if (name !== undefined) throw new FullstopError('FS_INVALID', `secrets.${name} is not available: no secret store is set up`);
+    if (name !== undefined)
+      throw new FullstopError('FS_INVALID', `secrets.${name} is not available: no secret store is set up`);
   } else if (typeof value === 'object' && value !== null) {
     for (const item of Object.values(value)) refuseSecrets(item);
   }
