@@ -344,9 +344,7 @@ export class ExecutionHost implements ExecutionEdge {
 
   conclude(failure: Verdict | null): void {
     const concluded = (verdict: Verdict | null): void => {
-      if (!this.over && this.#stateValue() === 'concluding') {
-        this.send({ type: 'execution.concluded', failure: verdict }, null);
-      }
+      if (!this.over) this.send({ type: 'execution.concluded', failure: verdict }, null);
     };
     if (failure !== null) {
       const followUp = this.env.followUp(this, failure);
@@ -860,7 +858,6 @@ export class ExecutionHost implements ExecutionEdge {
   childrenChanged(slot: Slot): void {
     if (slot.settled || this.over) return;
     this.#markDirty(slot);
-    this.#scheduleFlush();
   }
 
   childEnded(end: { id: string; status: 'Complete' | 'Failed'; error: string | null; errorCode: string | null; stopped: boolean }): void {
@@ -1281,6 +1278,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (slot.dirty) return;
     slot.dirty = true;
     this.#dirty.push(slot);
+    this.#scheduleFlush();
   }
 
   #scheduleFlush(): void {
