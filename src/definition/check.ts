@@ -184,7 +184,7 @@ class Checker {
       ? { ...place, roots: new Set([...outside, ...type.bodyRoots]), iterBody: node.body ?? place.iterBody }
       : place;
     for (const key of type.celKeys) this.#checkCel(raw[key], { ...keyPlace, path: [...node.path, key] });
-    for (const key of type.templateKeys) this.#checkTemplates(raw[key], { ...keyPlace, path: [...node.path, key] });
+    for (const key of type.templateKeys) this.#checkWholeTemplate(raw[key], { ...keyPlace, path: [...node.path, key] });
     this.#checkTemplates(raw['with'], { ...place, secrets: type.secrets, path: [...node.path, 'with'] });
   }
 
@@ -215,6 +215,13 @@ class Checker {
     } catch (error) {
       this.#add(place.path, messageOf(error));
     }
+  }
+
+  /** A string that is to give a value of any type. */
+  #checkWholeTemplate(text: unknown, place: Place): void {
+    if (typeof text !== 'string') return;
+    if (!/^\$\{\{.*\}\}$/s.test(text)) this.#add(place.path, 'expected one template, ${{ CEL }}, and no text around it');
+    this.#checkTemplate(text, place);
   }
 
   /** A condition: CEL that gives true or false. */

@@ -48,9 +48,9 @@ export function outline(workflow: unknown): OutlineGraph {
 
 function outlineGraph(nodes: unknown, path: PathKey[], outer: OutlineNode | null): OutlineGraph {
   const graph: OutlineGraph = { nodes: [], byName: new Map(), outer };
-  for (const [name, raw] of Object.entries(objectOr(nodes))) {
-    if (!isObject(raw)) continue;
-    const type = nodeTypes.get(String(raw['type'])) ?? null;
+  for (const [name, value] of Object.entries(objectOr(nodes))) {
+    const raw = objectOr(value);
+    const type = typeof raw['type'] === 'string' ? (nodeTypes.get(raw['type']) ?? null) : null;
     const node: OutlineNode = {
       name,
       index: graph.nodes.length,

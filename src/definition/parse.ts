@@ -5,7 +5,7 @@
  * swallows. The value is built here rather than by the library, whose bounds on aliases count them but not what they
  * grow to, and whose check for double keys takes quadratic time.
  */
-import { isAlias, isMap, isNode, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml';
+import { type Alias, type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
 import { FullstopError, messageOf } from '../errors.ts';
 import type { DefinitionFault, Json } from '../wire.ts';
 import { depthMax, sizeMaxBytes } from './limits.ts';
@@ -33,10 +33,11 @@ export function parseDefinition(text: string, format: 'yaml' | 'json'): ParsedDe
   );
   if (document.directives?.yaml.version === '1.1') faults.push(fault([], 1, 'expected YAML 1.2, found YAML 1.1'));
   if (faults.length > 0) throw invalidDefinition(faults);
-  const builder = new Builder(document, lines);
+  const targets = aliasTargets(document);
+  const builder = new Builder(targets, lines);
   const value = builder.build(document.contents, [], 1);
   if (builder.faults.length > 0) throw invalidDefinition(builder.faults);
-  return { value, lineOf: (path) => lineOf(document, lines, path) };
+  return { value, lineOf: (path) => lineOf(document, targets, lines, path) };
 }
 
 /** One error for all that is wrong with a definition. */
@@ -75,15 +76,32 @@ function refuseInvalidJson(text: string): void {
   }
 }
 
+type Targets = ReadonlyMap<Alias, Node>;
+
+/** What each alias stands for, found in one pass: the library's `resolve` makes one for each alias. */
+function aliasTargets(document: Document): Targets {
+  const anchors = new Map<string, Node>();
+  const targets = new Map<Alias, Node>();
+  visit(document, {
+    Node(_key, node) {
+      if (isAlias(node)) {
+        const target = anchors.get(node.source);
+        if (target !== undefined) targets.set(node, target);
+      } else if (node.anchor !== undefined) anchors.set(node.anchor, node);
+    },
+  });
+  return targets;
+}
+
 class Builder {
   readonly faults: DefinitionFault[] = [];
-  readonly #document: Document;
+  readonly #targets: Targets;
   readonly #lines: LineCounter;
   /** Characters and marks of the JSON so far. */
   #size = 0;
 
-  constructor(document: Document, lines: LineCounter) {
-    this.#document = document;
+  constructor(targets: Targets, lines: LineCounter) {
+    this.#targets = targets;
     this.#lines = lines;
   }
 
@@ -92,10 +110,17 @@ class Builder {
     this.#size += 2;
     if (this.#size > sizeMaxBytes) throw new FullstopError('FS_TOO_LARGE', 'a workflow has at most 1 MiB with its aliases written out');
     if (path.length > depthMax) throw invalidDefinition([tooDeep(path, here)]);
-    if (isAlias(node)) return this.build(node.resolve(this.#document), path, here);
+    if (isAlias(node)) return this.#buildAlias(node, path, here);
     if (isMap(node)) return this.#buildMap(node.items, path, here);
     if (isSeq(node)) return node.items.map((item, index) => this.build(item, [...path, index], here));
     return this.#buildScalar(isScalar(node) ? node.value : node, path, here);
+  }
+
+  #buildAlias(alias: Alias, path: PathKey[], line: number): Json {
+    const target = this.#targets.get(alias);
+    if (target !== undefined) return this.build(target, path, line);
+    this.faults.push(fault(path, line, `there is no anchor "${alias.source}" before its alias`));
+    return null;
   }
 
   #buildMap(pairs: { key: unknown; value: unknown }[], path: PathKey[], line: number): Json {
@@ -125,11 +150,11 @@ class Builder {
   }
 }
 
-function lineOf(document: Document, lines: LineCounter, path: readonly PathKey[]): number {
+function lineOf(document: Document, targets: Targets, lines: LineCounter, path: readonly PathKey[]): number {
   let node: unknown = document.contents;
   let offset = isNode(node) ? (node.range?.[0] ?? 0) : 0;
   for (const key of path) {
-    if (isAlias(node)) node = node.resolve(document);
+    if (isAlias(node)) node = targets.get(node);
     const found: { at: unknown; value: unknown } | undefined = isMap(node)
       ? node.items.map((pair) => ({ at: pair.key, value: pair.value })).find(({ at }) => isScalar(at) && String(at.value) === key)
       : isSeq(node) && typeof key === 'number' && key < node.items.length
