@@ -34,7 +34,7 @@ export class Connection {
   readonly #timeoutMs: number;
   readonly #socket: Socket;
   readonly #pending = new Set<Pending>();
-  readonly #connectListeners = new Set<() => void>();
+  readonly #breakListeners = new Set<() => void>();
   /** Why nothing will be answered any more; null while that may change. */
   #over: FullstopError | null = null;
   #lastTrouble = 'still connecting';
@@ -57,7 +57,6 @@ export class Connection {
     this.#socket.on('connect', () => {
       this.#everConnected = true;
       for (const call of [...this.#pending]) if (!call.sent) call.send();
-      for (const listener of [...this.#connectListeners]) listener();
     });
     this.#socket.on('connect_error', (error) => this.#notConnected(error));
     this.#socket.on('disconnect', (reason) => this.#disconnected(reason));
@@ -115,7 +114,7 @@ export class Connection {
         call.fail(
           call.sent
             ? unavailable(`${verb}: no answer from ${this.#url} within ${this.#timeoutMs} ms; whether it took effect is not known`)
-            : unavailable(`nothing answers at ${this.#url}: ${this.#lastTrouble}`),
+            : this.#unreachable(),
         );
       }, this.#timeoutMs);
       signal?.addEventListener('abort', aborted);
@@ -130,10 +129,10 @@ export class Connection {
     return () => this.#socket.off(event as string, listener);
   }
 
-  /** Calls `listener` at each connect from now on, and once when the connection is over for good. */
-  onConnect(listener: () => void): () => void {
-    this.#connectListeners.add(listener);
-    return () => this.#connectListeners.delete(listener);
+  /** Calls `listener` each time the connection breaks (the server has then forgotten its rooms) and when it is over for good. */
+  onBreak(listener: () => void): () => void {
+    this.#breakListeners.add(listener);
+    return () => this.#breakListeners.delete(listener);
   }
 
   /** Resolves when connected. @throws why this attempt failed; later attempts follow by themselves. */
@@ -141,18 +140,21 @@ export class Connection {
     if (this.#over !== null) return Promise.reject(this.#over);
     if (this.#socket.connected) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const done = (): void => {
+      const settle = (): void => {
+        this.#socket.off('connect', connected);
         this.#socket.off('connect_error', failed);
-        stop();
-        if (this.#over !== null) reject(this.#over);
-        else resolve();
+        stopListening();
+      };
+      const connected = (): void => {
+        settle();
+        resolve();
       };
       const failed = (): void => {
-        stop();
-        this.#socket.off('connect_error', failed);
-        reject(this.#over ?? unavailable(`nothing answers at ${this.#url}: ${this.#lastTrouble}`));
+        settle();
+        reject(this.#over ?? this.#unreachable());
       };
-      const stop = this.onConnect(done);
+      const stopListening = this.onBreak(failed);
+      this.#socket.on('connect', connected);
       this.#socket.on('connect_error', failed);
     });
   }
@@ -178,6 +180,7 @@ export class Connection {
     for (const call of [...this.#pending]) {
       if (call.sent) call.fail(unavailable('the connection broke before the answer came; whether it took effect is not known'));
     }
+    this.#tellBreak();
     // The server closed it, as it does when it ends and when a key is deleted: the next attempt tells which.
     if (reason === 'io server disconnect') this.#connectLater();
   }
@@ -192,9 +195,17 @@ export class Connection {
     if (this.#over !== null) return;
     this.#over = error;
     clearTimeout(this.#retry);
-    this.#socket.disconnect();
     for (const call of [...this.#pending]) call.fail(error);
-    for (const listener of [...this.#connectListeners]) listener();
+    this.#socket.disconnect();
+    this.#tellBreak();
+  }
+
+  #tellBreak(): void {
+    for (const listener of [...this.#breakListeners]) listener();
+  }
+
+  #unreachable(): FullstopError {
+    return unavailable(`nothing answers at ${this.#url}: ${this.#lastTrouble}`);
   }
 }
 

@@ -67,13 +67,12 @@ export async function* followEvents(
     else buffer.push(message.event);
     wake();
   };
-  const reconnected = (): void => {
-    // The server has forgotten the room, and what it pushed meanwhile went nowhere.
+  const broken = (): void => {
     leave();
     wake();
   };
 
-  const stopListening = [connection.on('execution.event', pushed), connection.onConnect(reconnected)];
+  const stopListening = [connection.on('execution.event', pushed), connection.onBreak(broken)];
   signal?.addEventListener('abort', wake);
   try {
     let first = true;
@@ -156,7 +155,7 @@ export async function* followReceipt(
       newest = receipt;
       wake();
     }),
-    connection.onConnect(() => {
+    connection.onBreak(() => {
       leave();
       wake();
     }),
@@ -239,7 +238,7 @@ export async function* watchExecutions(
       put(item);
       wake();
     }),
-    connection.onConnect(() => {
+    connection.onBreak(() => {
       missed ||= established;
       leave();
       wake();

@@ -1,0 +1,209 @@
+import { expect } from 'chai';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import {
+  type Config,
+  configDefaults,
+  explainConfig,
+  type Flags,
+  loadAdminKey,
+  parseDurationMs,
+  readServerFile,
+  removeServerFile,
+  resolveClientConfig,
+  resolveConfig,
+  settings,
+  writeServerFile,
+} from '../../src/config.ts';
+
+function fault(run: () => unknown): { code: string; message: string; details: { flag: string; expected: string; found: string } } {
+  try {
+    run();
+  } catch (error) {
+    return error as never;
+  }
+  throw new Error('expected a throw');
+}
+
+const DAY_MS = 86_400_000;
+
+describe('configuration', () => {
+  it('has the defaults of the reference', () => {
+    expect(resolveConfig({}, {})).to.deep.equal({
+      host: '127.0.0.1',
+      port: 4747,
+      dataDir: resolve('./data'),
+      adminKey: null,
+      demo: true,
+      httpAllow: [],
+      drainMs: 10_000,
+      maxRunning: 10_000,
+      retentionMs: 30 * DAY_MS,
+      logLevel: 'info',
+    });
+  });
+
+  const accepted: [env: string, flag: string, text: string, key: keyof Config, value: unknown][] = [
+    ['FULLSTOP_HOST', 'host', '0.0.0.0', 'host', '0.0.0.0'],
+    ['FULLSTOP_HOST', 'host', '::1', 'host', '::1'],
+    ['FULLSTOP_HOST', 'host', 'localhost', 'host', 'localhost'],
+    ['FULLSTOP_PORT', 'port', '0', 'port', 0],
+    ['FULLSTOP_PORT', 'port', '65535', 'port', 65_535],
+    ['FULLSTOP_DATA', 'data', 'elsewhere', 'dataDir', resolve('elsewhere')],
+    ['FULLSTOP_ADMIN_KEY', 'admin-key', 'fs_0123456789abcdef', 'adminKey', 'fs_0123456789abcdef'],
+    ['FULLSTOP_DEMO', 'demo', '0', 'demo', false],
+    ['FULLSTOP_DEMO', 'demo', '1', 'demo', true],
+    ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'Intranet.example, 10.0.0.5:8080,[::1]:80', 'httpAllow', ['intranet.example', '10.0.0.5:8080', '[::1]:80']],
+    ['FULLSTOP_DRAIN_MS', 'drain-ms', '0', 'drainMs', 0],
+    ['FULLSTOP_MAX_RUNNING', 'max-running', '1', 'maxRunning', 1],
+    ['FULLSTOP_RETENTION', 'retention', '12h', 'retentionMs', DAY_MS / 2],
+    ['FULLSTOP_RETENTION', 'retention', '0', 'retentionMs', 0],
+    ['FULLSTOP_LOG', 'log', 'silent', 'logLevel', 'silent'],
+  ];
+  for (const [env, flag, text, key, value] of accepted) {
+    it(`takes ${env}=${text} and --${flag} alike`, () => {
+      const expected = { ...resolveConfig({}, {}), [key]: value };
+      expect(resolveConfig({ [env]: text }, {})).to.deep.equal(expected);
+      expect(resolveConfig({}, { [flag]: text })).to.deep.equal(expected);
+    });
+  }
+
+  const refused: [env: string, flag: string, text: string][] = [
+    ['FULLSTOP_HOST', 'host', 'http://127.0.0.1'],
+    ['FULLSTOP_HOST', 'host', 'a b'],
+    ['FULLSTOP_PORT', 'port', '65536'],
+    ['FULLSTOP_PORT', 'port', '-1'],
+    ['FULLSTOP_PORT', 'port', '80.5'],
+    ['FULLSTOP_PORT', 'port', '0x50'],
+    ['FULLSTOP_DATA', 'data', 'a\0b'],
+    ['FULLSTOP_ADMIN_KEY', 'admin-key', 'short'],
+    ['FULLSTOP_ADMIN_KEY', 'admin-key', 'long enough, but with spaces'],
+    ['FULLSTOP_DEMO', 'demo', 'yes'],
+    ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'http://intranet'],
+    ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'a,,b'],
+    ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'a:0'],
+    ['FULLSTOP_HTTP_ALLOW', 'http-allow', '*'],
+    ['FULLSTOP_DRAIN_MS', 'drain-ms', '10s'],
+    ['FULLSTOP_MAX_RUNNING', 'max-running', '0'],
+    ['FULLSTOP_RETENTION', 'retention', '30 days'],
+    ['FULLSTOP_RETENTION', 'retention', '99999999d'],
+    ['FULLSTOP_LOG', 'log', 'verbose'],
+  ];
+  for (const [env, flag, text] of refused) {
+    it(`refuses ${env}=${JSON.stringify(text)} and --${flag} alike`, () => {
+      for (const [name, run] of [
+        [env, () => resolveConfig({ [env]: text }, {})],
+        [`--${flag}`, () => resolveConfig({}, { [flag]: text })],
+      ] as const) {
+        const error = fault(run);
+        expect(error.code).to.equal('FS_INVALID');
+        expect(error.details.flag).to.equal(name);
+        expect(error.message).to.equal(`${name}: expected ${error.details.expected}, found ${error.details.found}`);
+      }
+    });
+  }
+
+  it('has a row here that is taken and one that is refused for each setting', () => {
+    expect([...new Set(accepted.map(([env]) => env))]).to.have.members(settings.map(({ env }) => env));
+    expect([...new Set(refused.map(([env]) => env))]).to.have.members(settings.map(({ env }) => env));
+    expect(settings.map(({ key }) => key)).to.have.members(Object.keys(configDefaults));
+  });
+
+  it('lets a flag win over the environment, and counts an empty variable as not set', () => {
+    expect(resolveConfig({ FULLSTOP_PORT: '1' }, { port: '2' }).port).to.equal(2);
+    expect(resolveConfig({ FULLSTOP_PORT: '' }, {}).port).to.equal(4747);
+  });
+
+  it('refuses a flag that is given twice with different values', () => {
+    const flags: Flags = { port: ['1', '2'] };
+    expect(fault(() => resolveConfig({}, flags)).message).to.equal('--port: expected one value, found "1" and "2"');
+    expect(resolveConfig({}, { port: ['1', '1'] }).port).to.equal(1);
+  });
+
+  it('refuses names that mean nothing, but not those of other programs', () => {
+    expect(fault(() => resolveConfig({ FULLSTOP_RETENTON: '1d' }, {})).details.flag).to.equal('FULLSTOP_RETENTON');
+    expect(fault(() => resolveConfig({}, { prot: '1' })).details.flag).to.equal('--prot');
+    resolveConfig({ FULLSTOP_URL: 'x', FULLSTOP_KEY: 'y', FULLSTOP_SERVICE_HOST: '10.0.0.1', FULLSTOP_PORT_4747_TCP: 'tcp://10.0.0.1:4747', PATH: '/bin' }, {});
+  });
+
+  it('never shows a secret', () => {
+    const env = { FULLSTOP_ADMIN_KEY: 'short secret' };
+    expect(fault(() => resolveConfig(env, {})).message).to.not.contain('secret');
+    expect(JSON.stringify(explainConfig(env, {}))).to.not.contain('short secret');
+  });
+
+  it('says where each value came from', () => {
+    const from = Object.fromEntries(explainConfig({ FULLSTOP_PORT: '1' }, { host: '::1' }).map((row) => [row.setting.flag, [row.shown, row.from]]));
+    expect(from).to.deep.include({ port: ['1', 'environment'], host: ['::1', 'flag'], log: ['info', 'default'] });
+  });
+
+  it('shows as default what the default is', () => {
+    for (const row of settings) {
+      if (row.key === 'adminKey' || row.key === 'httpAllow') continue;
+      const value = row.key === 'dataDir' ? resolve(configDefaults.dataDir) : configDefaults[row.key];
+      expect(row.parse(row.shown), row.env).to.deep.equal(value);
+    }
+  });
+
+  it('reads durations', () => {
+    expect(['250ms', '30s', '5m', '2h', '1d', '1500', '', '5 m', '-1s', '1w'].map(parseDurationMs)).to.deep.equal([
+      250, 30_000, 300_000, 7_200_000, DAY_MS, 1_500, undefined, undefined, undefined, undefined,
+    ]);
+  });
+
+  describe('data directory', () => {
+    let data: string;
+    beforeEach(() => {
+      data = mkdtempSync(join(tmpdir(), 'fullstop-config-'));
+    });
+    afterEach(() => rmSync(data, { recursive: true }));
+
+    it('keeps the generated admin key for its owner alone, and gives it again', () => {
+      const dataDir = join(data, 'new', 'directory');
+      const key = loadAdminKey({ adminKey: null, dataDir });
+      expect(key).to.match(/^fs_[\w-]{43}$/);
+      expect(statSync(join(dataDir, 'admin.key')).mode & 0o777).to.equal(0o600);
+      expect(loadAdminKey({ adminKey: null, dataDir })).to.equal(key);
+      expect(loadAdminKey({ adminKey: 'fs_configured', dataDir })).to.equal('fs_configured');
+    });
+
+    it('tells the command line where the server listens and with which key', () => {
+      const env = { FULLSTOP_DATA: data };
+      expect(resolveClientConfig(env)).to.deep.equal({ url: 'http://127.0.0.1:4747', urlFrom: 'default', key: null, keyFrom: null });
+      writeServerFile(data, { url: 'http://127.0.0.1:5000', pid: 1 });
+      const key = loadAdminKey({ adminKey: null, dataDir: data });
+      expect(resolveClientConfig(env)).to.deep.equal({ url: 'http://127.0.0.1:5000', urlFrom: 'data directory', key, keyFrom: 'data directory' });
+      expect(resolveClientConfig({}, { data })).to.include({ url: 'http://127.0.0.1:5000', key });
+      removeServerFile(data);
+      expect(readServerFile(data)).to.equal(null);
+    });
+
+    it('is not believed when server.json is damaged', () => {
+      writeFileSync(join(data, 'server.json'), '{"url": 1');
+      expect(resolveClientConfig({ FULLSTOP_DATA: data }).urlFrom).to.equal('default');
+    });
+
+    it('gives its key to no other machine', () => {
+      loadAdminKey({ adminKey: null, dataDir: data });
+      const env = { FULLSTOP_DATA: data, FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef' };
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'https://elsewhere.example' })).to.include({ key: null, keyFrom: null });
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'http://127.0.0.1.elsewhere.example' }).key).to.equal(null);
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'http://localhost:4747' }).key).to.equal('fs_0123456789abcdef');
+      expect(resolveClientConfig({ FULLSTOP_DATA: data, FULLSTOP_URL: 'http://[::1]:4747' }).key).to.equal(readFileSync(join(data, 'admin.key'), 'utf8').trim());
+    });
+
+    it('comes after FULLSTOP_URL and FULLSTOP_KEY', () => {
+      writeServerFile(data, { url: 'http://127.0.0.1:5000', pid: 1 });
+      const env = { FULLSTOP_DATA: data, FULLSTOP_URL: 'https://elsewhere.example/', FULLSTOP_KEY: 'fs_mine' };
+      expect(resolveClientConfig(env)).to.deep.equal({ url: 'https://elsewhere.example', urlFrom: 'environment', key: 'fs_mine', keyFrom: 'environment' });
+      expect(resolveClientConfig(env, { url: 'http://flag.example' })).to.include({ url: 'http://flag.example', urlFrom: 'flag' });
+    });
+  });
+
+  for (const url of ['elsewhere', 'ftp://a', 'http://user@a', 'http://a/path', 'http://a?b', '/tmp']) {
+    it(`refuses ${url} as the address of a server`, () => {
+      expect(fault(() => resolveClientConfig({ FULLSTOP_URL: url }))).to.include({ code: 'FS_INVALID' });
+    });
+  }
+});
