@@ -3,7 +3,7 @@ import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { FullstopError, errorCodes, messageOf } from '../errors.ts';
 import { allows, type Caller } from './access.ts';
 import { call, errorBody, parse, unauthenticated } from './call.ts';
-import { assertPlainJson } from './json.ts';
+import { assertPlainJson, refuseKey } from './json.ts';
 import type { Metrics } from './metrics.ts';
 import type { Origins } from './origins.ts';
 import type { Context, Verb } from './verbs/verb.ts';
@@ -145,6 +145,7 @@ function coercer(verb: Verb): (query: Record<string, unknown>) => Record<string,
   return (query) => {
     const read: Record<string, unknown> = {};
     for (const [key, value] of Object.entries(query)) {
+      refuseKey(key);
       const kind = kinds.get(key);
       if (kind === 'boolean' && (value === 'true' || value === 'false')) read[key] = value === 'true';
       else if (kind === 'number' && typeof value === 'string' && /^\d{1,15}$/.test(value)) read[key] = Number(value);

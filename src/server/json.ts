@@ -23,7 +23,12 @@ export function assertPlainJson(value: unknown, depth = 0): void {
     throw new FullstopError('FS_INVALID', 'expected JSON, found a binary value');
   }
   for (const key of Object.keys(value)) {
-    if (REFUSED_KEYS.has(key)) throw new FullstopError('FS_INVALID', `expected no key "${key}": rename it`);
+    refuseKey(key);
     assertPlainJson((value as Record<string, unknown>)[key], depth + 1);
   }
+}
+
+/** @throws FS_INVALID for a key that would reach an object's prototype. */
+export function refuseKey(key: string): void {
+  if (REFUSED_KEYS.has(key)) throw new FullstopError('FS_INVALID', `expected no key "${key}": rename it`);
 }

@@ -103,6 +103,7 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
       const body = errorBody(error);
       if (body.code === 'FS_INTERNAL') context.logger.error({ err: error, verb: name }, 'call failed');
       ack?.({ ok: false, error: body });
+      if (body.code === 'FS_UNAUTHENTICATED') socket.disconnect(true);
     } finally {
       socket.data.calls -= 1;
     }
@@ -116,10 +117,7 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
     const payload = args[0] ?? {};
     assertPlainJson(payload);
     const caller = await identify(context, socket);
-    if (caller === null) {
-      socket.disconnect(true);
-      throw unauthenticated();
-    }
+    if (caller === null) throw unauthenticated();
     return run(socket, caller, payload);
   }
 

@@ -1,8 +1,9 @@
 /** A listening server over the memory store, with an engine that keeps its promises and runs nothing. */
 import { pino } from 'pino';
+import type { Namespace } from 'socket.io';
 import { io, type Socket } from 'socket.io-client';
 import { createMemoryStore, type MemoryStore } from '../../src/adapters/memory/store.ts';
-import { SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
+import { type EventSink, SocketIoBus, waitingPackets } from '../../src/adapters/socket-io/bus.ts';
 import { systemClock } from '../../src/adapters/system/clock.ts';
 import { systemIds } from '../../src/adapters/system/ids.ts';
 import type { EngineApi, StartRequest } from '../../src/engine/api.ts';
@@ -227,11 +228,28 @@ function receiptOf(header: HeaderRow): StopReceipt {
   };
 }
 
+/** Shows what the server holds of its clients. */
+export class WatchedBus extends SocketIoBus {
+  #namespace: Namespace | null = null;
+
+  override attach(namespace: Namespace, sink: EventSink): void {
+    this.#namespace = namespace;
+    super.attach(namespace, sink);
+  }
+
+  /** Packets that wait for each client. */
+  waiting(): number[] {
+    return [...(this.#namespace?.sockets.values() ?? [])].map(waitingPackets);
+  }
+}
+
 export interface World {
   server: RunningServer;
   store: MemoryStore;
   engine: FakeEngine;
-  bus: SocketIoBus;
+  bus: WatchedBus;
+  /** Added to the time the server sees. */
+  skewMs: number;
   /** Lines of the log. */
   logged: string[];
   /** Makes a key of a project. */
@@ -255,21 +273,23 @@ export interface HttpAnswer {
 export async function openWorld(): Promise<World> {
   const store = createMemoryStore();
   await store.open();
-  const bus = new SocketIoBus();
+  const bus = new WatchedBus();
   const engine = new FakeEngine(store, bus);
   const logged: string[] = [];
   const logger = pino({ level: 'info' }, { write: (line: string) => void logged.push(line) });
+  // Filled in below: the server's clock reads it from the start.
+  const world = { skewMs: 0 } as World;
   const server = await createServer({
     store,
     engine,
     bus,
-    clock: systemClock,
+    clock: { ...systemClock, nowMs: () => Date.now() + world.skewMs },
     ids: systemIds,
     logger,
     config: { host: '127.0.0.1', port: 0, adminKeyHash: hashKey(ADMIN_KEY), drainMs: 10 },
   });
   const sockets: Socket[] = [];
-  return {
+  return Object.assign(world, {
     server,
     store,
     engine,
@@ -313,7 +333,7 @@ export async function openWorld(): Promise<World> {
       for (const socket of sockets) socket.disconnect();
       await server.close();
     },
-  };
+  } satisfies Omit<World, 'skewMs'>);
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are checked field by field.
