@@ -98,7 +98,7 @@ export interface EventRow {
 
 /** An attempt's output. Immutable: the same `id` again is the same result. */
 export interface ResultRow {
-  /** The attempt's identity (`ID/path/iterations/attempt`). */
+  /** The attempt's identity (`ID/path/iterations/attempt`): execution, `key` and attempt. */
   id: string;
   /** The node's `key`. */
   key: string;
@@ -117,7 +117,7 @@ export interface Commit {
   /**
    * This commit's number: the stored `v` must be one less, and becomes it. Where the stored `v` is already
    * this one, the commit was applied before and its reply was lost: the answer is `committed`, and nothing
-   * changes (also where it was the final one). Any other `v`: `fenced`.
+   * changes (also where it was the final one). Any other `v`: `fenced`, or `ended`.
    */
   v: number;
   requestId: string | null;
@@ -137,7 +137,10 @@ export interface Commit {
   results: ResultRow[];
   consumedTriggers: string[];
   receipt: StopReceipt | null;
-  /** Executions that come to be with this commit, in the same transaction; one whose uniqueKey exists is left out. */
+  /**
+   * Executions that come to be with this commit, in the same transaction; one whose uniqueKey exists, or
+   * whose parent takes no more children, is left out.
+   */
   creates: NewExecution[];
   /** True for the terminal commit: the epoch is bumped, so that nothing of this owner is accepted after it. */
   final: boolean;
@@ -278,6 +281,7 @@ export interface ExecutionStore {
   /** Reads below may be served by a second connection, and are as of some moment after the call began. */
   getHeader(id: string): Promise<HeaderRow | null>;
   getExecution(id: string): Promise<StoredExecution | null>;
+  /** Headers of a list come without `input`, `outputs` and `machine`: these are null. */
   listExecutions(query: ExecutionQuery): Promise<{ items: HeaderRow[]; nextCursor: string | null }>;
   countExecutions(query: Omit<ExecutionQuery, 'limit' | 'cursor'>): Promise<number>;
   /** Events with seq >= from, at most `limit`; `firstSeq` is the first one kept (1 unless trimmed). */

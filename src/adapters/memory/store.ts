@@ -130,37 +130,9 @@ class MemoryExecutionStore implements MemoryStore {
 
   // Executions
 
-  createExecution(execution: NewExecution): Promise<CreateOutcome> {
-    const { header, events, uniqueKey, bodyHash } = jsonCopy(execution);
-    return this.#write((): CreateOutcome => {
-      const existing =
-        this.#executions.get(header.id) ??
-        (uniqueKey === null
-          ? undefined
-          : this.#find((entry) => entry.header.project === header.project && entry.uniqueKey === uniqueKey));
-      if (existing !== undefined) {
-        return { kind: 'exists', id: existing.header.id, sameBody: existing.bodyHash === bodyHash };
-      }
-      if (header.parent !== null) {
-        const parent = this.#executions.get(header.parent.executionId);
-        if (parent === undefined || hasEnded(parent)) return { kind: 'refused', why: 'parentEnded' };
-        if (parent.header.stop !== null) return { kind: 'refused', why: 'parentStopping' };
-      }
-      this.#turns += 1;
-      this.#executions.set(header.id, {
-        header,
-        turn: this.#turns,
-        uniqueKey,
-        bodyHash,
-        nodes: new Map(),
-        events,
-        firstSeq: events[0]?.seq ?? header.seq + 1,
-        results: new Map(),
-        triggers: new Map(),
-        receipt: null,
-      });
-      return { kind: 'created' };
-    });
+  createExecution(given: NewExecution): Promise<CreateOutcome> {
+    const execution = jsonCopy(given);
+    return this.#write(() => this.#create(execution));
   }
 
   commit(given: Commit): Promise<CommitOutcome> {
@@ -169,13 +141,17 @@ class MemoryExecutionStore implements MemoryStore {
       const entry = this.#executions.get(commit.executionId);
       if (entry === undefined) return { kind: 'refused', why: 'missing' };
       const { header } = entry;
+      // Applied before, and its answer was lost; the terminal commit has raised the epoch.
+      const applied = header.v === commit.v && header.owner.epoch === commit.epoch + (commit.final ? 1 : 0);
+      if (applied) return { kind: 'committed' };
       if (hasEnded(entry)) return { kind: 'refused', why: 'ended' };
-      if (header.owner.epoch !== commit.epoch) return { kind: 'refused', why: 'fenced' };
+      if (header.owner.epoch !== commit.epoch || header.v !== commit.v - 1) return { kind: 'refused', why: 'fenced' };
       if (header.stop !== null && header.stop.requestId !== commit.requestId) {
         return { kind: 'refused', why: 'stopping', stop: header.stop };
       }
       checkCommit(header, commit);
       apply(entry, commit);
+      for (const execution of commit.creates) this.#create(execution);
       return { kind: 'committed' };
     });
   }
@@ -324,13 +300,16 @@ class MemoryExecutionStore implements MemoryStore {
   }
 
   deleteEndedBefore(beforeMs: number, limit: number): Promise<number> {
-    return this.#write(
-      () =>
-        this.#all(({ header: { parent, endedAtMs } }) => parent === null && endedAtMs !== null && endedAtMs < beforeMs)
-          .sort((a, b) => (a.header.endedAtMs ?? 0) - (b.header.endedAtMs ?? 0))
-          .slice(0, limit)
-          .filter(({ header }) => this.#delete(header.id) === 'deleted').length,
-    );
+    return this.#write(() => {
+      const roots = this.#all(
+        ({ header: { parent, endedAtMs } }) => parent === null && endedAtMs !== null && endedAtMs < beforeMs,
+      ).sort((a, b) => (a.header.endedAtMs ?? 0) - (b.header.endedAtMs ?? 0));
+      let deleted = 0;
+      for (const { header } of roots) {
+        if (deleted < limit && this.#delete(header.id) === 'deleted') deleted += 1;
+      }
+      return deleted;
+    });
   }
 
   trimEvents(executionId: string, keep: number): Promise<void> {
@@ -438,6 +417,36 @@ class MemoryExecutionStore implements MemoryStore {
     });
   }
 
+  #create({ header, events, uniqueKey, bodyHash }: NewExecution): CreateOutcome {
+    const existing =
+      this.#executions.get(header.id) ??
+      (uniqueKey === null
+        ? undefined
+        : this.#find((entry) => entry.header.project === header.project && entry.uniqueKey === uniqueKey));
+    if (existing !== undefined) {
+      return { kind: 'exists', id: existing.header.id, sameBody: existing.bodyHash === bodyHash };
+    }
+    if (header.parent !== null) {
+      const parent = this.#executions.get(header.parent.executionId);
+      if (parent === undefined || hasEnded(parent)) return { kind: 'refused', why: 'parentEnded' };
+      if (parent.header.stop !== null) return { kind: 'refused', why: 'parentStopping' };
+    }
+    this.#turns += 1;
+    this.#executions.set(header.id, {
+      header,
+      turn: this.#turns,
+      uniqueKey,
+      bodyHash,
+      nodes: new Map(),
+      events,
+      firstSeq: events[0]?.seq ?? header.seq + 1,
+      results: new Map(),
+      triggers: new Map(),
+      receipt: null,
+    });
+    return { kind: 'created' };
+  }
+
   #find(condition: (entry: Entry) => boolean): Entry | undefined {
     return [...this.#executions.values()].find(condition);
   }
@@ -484,28 +493,23 @@ function checkCommit(header: HeaderRow, { executionId, requestId, events, result
   if (header.stop === null && requestId !== null) {
     throw new FullstopError('FS_INTERNAL', `commit of ${executionId} for stop ${requestId}, but no stop is stored`);
   }
-  const first = events[0]?.seq ?? header.seq + 1;
   for (const [index, { seq }] of events.entries()) {
-    if (seq !== first + index) throw new FullstopError('FS_INTERNAL', `expected event ${first + index}, found ${seq}`);
+    const expected = header.seq + 1 + index;
+    if (seq !== expected) throw new FullstopError('FS_INTERNAL', `expected event ${expected} of ${executionId}, found ${seq}`);
   }
-  if (first !== header.seq + 1 && first + events.length - 1 > header.seq) {
-    throw new FullstopError('FS_INTERNAL', `expected event ${header.seq + 1} of ${executionId}, found ${first}`);
-  }
-  for (const { id } of results) {
-    if (!id.startsWith(`${executionId}/`)) {
-      throw new FullstopError('FS_INTERNAL', `expected a result of execution ${executionId}, found ${id}`);
-    }
+  for (const { id, key } of results) {
+    const before = `${executionId}/${key}/`;
+    if (!id.startsWith(before)) throw new FullstopError('FS_INTERNAL', `expected a result ${before}ATTEMPT, found ${id}`);
   }
 }
 
 function apply(entry: Entry, commit: Commit): void {
   const { header } = entry;
   Object.assign(header, commit.header);
-  header.v += 1;
+  header.v = commit.v;
   if (commit.final) header.owner.epoch += 1;
   for (const node of commit.nodes) entry.nodes.set(node.key, node);
   for (const event of commit.events) {
-    if (event.seq <= header.seq) continue;
     entry.events.push(event);
     header.seq = event.seq;
   }

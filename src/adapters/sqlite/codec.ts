@@ -98,6 +98,7 @@ export const COMMITTED = 0;
 export type EncodedCommit = [
   executionId: string,
   epoch: number,
+  v: number,
   requestId: string | null,
   final: boolean,
   machine: string | null,
@@ -106,11 +107,12 @@ export type EncodedCommit = [
   events: EncodedEvents | null,
   /** Key and body in turn. */
   nodes: string[],
-  /** Key, rest of the id and output in turn. */
+  /** Key, attempt and output in turn. */
   results: string[],
   dropNodes: string[] | null,
   consumedTriggers: string[] | null,
   receipt: string | null,
+  creates: EncodedNewExecution[] | null,
 ];
 
 /** The columns of `decodeDefinition`, in its order. */
@@ -184,10 +186,11 @@ export function encodeCommit(commit: Commit): EncodedCommit {
   const nodes: string[] = [];
   for (const node of commit.nodes) nodes.push(node.key, encodeNode(node));
   const outputs: string[] = [];
-  for (const result of results) outputs.push(result.key, restOf(result, executionId), JSON.stringify(result.output));
+  for (const result of results) outputs.push(result.key, attemptOf(result, executionId), JSON.stringify(result.output));
   return [
     executionId,
     commit.epoch,
+    commit.v,
     commit.requestId,
     commit.final,
     header.machine === undefined ? null : JSON.stringify(header.machine),
@@ -198,6 +201,7 @@ export function encodeCommit(commit: Commit): EncodedCommit {
     commit.dropNodes.length > 0 ? commit.dropNodes : null,
     commit.consumedTriggers.length > 0 ? commit.consumedTriggers : null,
     commit.receipt === null ? null : JSON.stringify(commit.receipt),
+    commit.creates.length > 0 ? commit.creates.map(encodeNew) : null,
   ];
 }
 
@@ -214,11 +218,11 @@ function encodeChanges(header: Commit['header']): (string | number | null)[] | n
   return changes.length > 0 ? changes : null;
 }
 
-function restOf(result: ResultRow, executionId: string): string {
-  if (!result.id.startsWith(`${executionId}/`)) {
-    throw new FullstopError('FS_INTERNAL', `expected a result of execution ${executionId}, found ${result.id}`);
-  }
-  return result.id.slice(executionId.length + 1);
+/** The attempt: what `id` has beyond execution and key. */
+function attemptOf({ id, key }: ResultRow, executionId: string): string {
+  const before = `${executionId}/${key}/`;
+  if (!id.startsWith(before)) throw new FullstopError('FS_INTERNAL', `expected a result ${before}ATTEMPT, found ${id}`);
+  return id.slice(before.length);
 }
 
 /** @throws FS_INTERNAL when the numbers have a gap. */

@@ -56,33 +56,34 @@ export class Reader {
     return this.#select<[number]>('SELECT count(*) FROM executions', conditionsOf(filter), '')[0]?.[0] ?? 0;
   }
 
-  /** Rows of events in which `from` and what follows are; the first may begin before it. */
+  /** The rows that hold the events `from` to `from + limit - 1`; the first row may begin before. */
   readEvents(id: string, from: number, limit: number): { firstSeq: number; rows: [first: number, body: string][] } {
     const execution = this.#query<[number, number]>('SELECT n, first_seq FROM executions WHERE id = ?').get(id);
     if (execution === undefined) return { firstSeq: 1, rows: [] };
     const [n, firstSeq] = execution;
+    const start = Math.max(from, firstSeq);
     const rows = this.#query<[number, string]>(
       `SELECT seq, body FROM events
-       WHERE n = ?1 AND seq >= coalesce((SELECT max(seq) FROM events WHERE n = ?1 AND seq <= ?2), 0)
-       ORDER BY seq LIMIT ?3`,
-    ).all(n, Math.max(from, firstSeq), limit);
+       WHERE n = ?1 AND seq >= coalesce((SELECT max(seq) FROM events WHERE n = ?1 AND seq <= ?2), 0) AND seq < ?3
+       ORDER BY seq`,
+    ).all(n, start, start + limit);
     return { firstSeq, rows };
   }
 
-  readResult(id: string): string | null {
-    const slash = id.indexOf('/');
+  readResult(executionId: string, key: string, attempt: string): string | null {
     const row = this.#query<[string | null, string | null]>(
-      `SELECT output, file FROM results WHERE n = (SELECT n FROM executions WHERE id = ?) AND rest = ?`,
-    ).get(id.slice(0, slash), id.slice(slash + 1));
+      `SELECT output, file FROM results
+       WHERE n = (SELECT n FROM executions WHERE id = ?) AND key = ? AND attempt = ?`,
+    ).get(executionId, key, attempt);
     return row === undefined ? null : this.#records.text(...row);
   }
 
-  readResults(executionId: string): [rest: string, key: string, output: string][] {
+  readResults(executionId: string): [key: string, attempt: string, output: string][] {
     return this.#query<[string, string, string | null, string | null]>(
-      'SELECT rest, key, output, file FROM results WHERE n = (SELECT n FROM executions WHERE id = ?)',
+      'SELECT key, attempt, output, file FROM results WHERE n = (SELECT n FROM executions WHERE id = ?)',
     )
       .all(executionId)
-      .map(([rest, key, output, file]) => [rest, key, this.#records.text(output, file) as string]);
+      .map(([key, attempt, output, file]) => [key, attempt, this.#records.text(output, file) as string]);
   }
 
   readOutputs(ids: string[]): (string | null)[] {

@@ -65,7 +65,8 @@ const TABLES = `
 
   CREATE TABLE nodes (n INTEGER, key TEXT, body TEXT NOT NULL, PRIMARY KEY (n, key)) WITHOUT ROWID;
   CREATE TABLE events (n INTEGER, seq INTEGER, body TEXT NOT NULL, PRIMARY KEY (n, seq)) WITHOUT ROWID;
-  CREATE TABLE results (n INTEGER, key TEXT, rest TEXT, output TEXT, file TEXT, PRIMARY KEY (n, key, rest)) WITHOUT ROWID;
+  CREATE TABLE results (n INTEGER, key TEXT, attempt TEXT, output TEXT, file TEXT,
+    PRIMARY KEY (n, key, attempt)) WITHOUT ROWID;
   CREATE TABLE triggers (n INTEGER, id TEXT, name TEXT NOT NULL, payload TEXT NOT NULL, at INTEGER NOT NULL,
     PRIMARY KEY (n, id)) WITHOUT ROWID;
   CREATE TABLE receipts (n INTEGER PRIMARY KEY, body TEXT NOT NULL);

@@ -12,10 +12,13 @@ interface Waiting {
 
 type Outcome<T> = Promise<T>;
 
+/** Calls posted before the turn is over: the thread works on them while this one makes more. */
+const POST_AT = 64;
+
 /**
  * The main thread's end of a store thread.
  *
- * The calls of one turn of the event loop are posted as one message. A thread that dies takes the calls under
+ * The calls of one turn of the event loop are posted as one message, many of them as several. A thread that dies takes the calls under
  * way with it (FS_UNAVAILABLE) and is started again by the next one.
  */
 export class StoreThread<Ops extends Operations> {
@@ -84,7 +87,9 @@ export class StoreThread<Ops extends Operations> {
       }
       this.#waiting.push({ resolve, reject, decode });
       // After a turn's promises have run, so that all they call is in one message.
-      if (this.#calls.push(call) === 1) process.nextTick(() => this.#post());
+      const count = this.#calls.push(call);
+      if (count === 1) process.nextTick(() => this.#post());
+      else if (count === POST_AT) this.#post();
     });
   }
 

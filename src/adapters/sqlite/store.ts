@@ -74,8 +74,7 @@ export class SqliteExecutionStore implements ExecutionStore {
     mkdirSync(this.#options.directory, { recursive: true, mode: 0o700 });
     this.#lock = new DirectoryLock(this.#options.directory);
     try {
-      await this.#writer.open();
-      await this.#reader.open();
+      await Promise.all([this.#writer.open(), this.#reader.open()]);
     } catch (error) {
       await this.close();
       throw error;
@@ -214,14 +213,19 @@ export class SqliteExecutionStore implements ExecutionStore {
   }
 
   async readResult(id: string): Promise<Json | undefined> {
-    const text = await this.#reader.call('readResult', id);
+    const [executionId, key, attempt] = [
+      id.slice(0, id.indexOf('/')),
+      id.slice(id.indexOf('/') + 1, id.lastIndexOf('/')),
+      id.slice(id.lastIndexOf('/') + 1),
+    ];
+    const text = await this.#reader.call('readResult', executionId, key, attempt);
     return text === null ? undefined : (JSON.parse(text) as Json);
   }
 
   async readResults(executionId: string): Promise<ResultRow[]> {
     const results = await this.#reader.call('readResults', executionId);
-    return results.map(([rest, key, output]) => {
-      return { id: `${executionId}/${rest}`, key, output: JSON.parse(output) as Json };
+    return results.map(([key, attempt, output]) => {
+      return { id: `${executionId}/${key}/${attempt}`, key, output: JSON.parse(output) as Json };
     });
   }
 

@@ -113,9 +113,9 @@ export class Writer {
   }
 
   commit(commit: EncodedCommit): CommitOutcome | typeof COMMITTED {
-    const [id, epoch, requestId, , , , events, nodes, results, dropNodes, consumed, receipt] = commit;
+    const [, , , , , , , events, nodes, results, dropNodes, consumed, receipt, creates] = commit;
     const n = this.#updateHeader(commit);
-    if (n === undefined) return this.#whyRefused(id, epoch, requestId, events);
+    if (n === undefined) return this.#whyNot(commit);
     const putNode = this.#query('INSERT OR REPLACE INTO nodes (n, key, body) VALUES (?,?,?)');
     for (let index = 0; index < nodes.length; index += 2) {
       putNode.run(n, nodes[index] as string, nodes[index + 1] as string);
@@ -130,11 +130,12 @@ export class Writer {
       for (const trigger of consumed) consume.run(n, trigger);
     }
     if (receipt !== null) this.#query('INSERT OR REPLACE INTO receipts (n, body) VALUES (?,?)').run(n, receipt);
+    if (creates !== null) for (const execution of creates) this.createExecution(execution);
     return COMMITTED;
   }
 
   /** The condition and the header's change in one: the execution's number when it applied. */
-  #updateHeader([id, epoch, requestId, final, machine, changes, events]: EncodedCommit): number | undefined {
+  #updateHeader([id, epoch, v, requestId, final, machine, changes, events]: EncodedCommit): number | undefined {
     let columns = final ? ', epoch = epoch + 1' : '';
     const values: SQLInputValue[] = [];
     let spilled: { name: string; text: string } | null = null;
@@ -151,29 +152,31 @@ export class Writer {
     }
     let update = this.#updates.get(columns);
     if (update === undefined) {
-      // A commit that is repeated brings events that are there already.
       update = new Query(
         this.#db,
-        `UPDATE executions SET v = v + 1, seq = max(seq, ?), machine = coalesce(?, machine)${columns}
-         WHERE id = ? AND epoch = ? AND status < ${LIVE} AND stop_request IS ? AND (seq = ? OR seq >= ?) RETURNING n`,
+        `UPDATE executions SET v = ?, seq = coalesce(?, seq), machine = coalesce(?, machine)${columns}
+         WHERE id = ? AND epoch = ? AND v = ? AND status < ${LIVE} AND stop_request IS ? AND seq = coalesce(?, seq)
+         RETURNING n`,
       );
       this.#updates.set(columns, update);
     }
-    const before = events === null ? 0 : events[0] - 1;
-    const last = events === null ? 0 : events[1];
-    const n = update.get(last, machine, ...values, id, epoch, requestId, before, last)?.[0];
+    const [before, last] = events === null ? [null, null] : [events[0] - 1, events[1]];
+    const n = update.get(v, last, machine, ...values, id, epoch, v - 1, requestId, before)?.[0];
     if (n !== undefined && spilled !== null) this.#writeFile(n, spilled.name, spilled.text);
     return n;
   }
 
-  #whyRefused(id: string, epoch: number, requestId: string | null, events: EncodedEvents | null): CommitOutcome {
-    const row = this.#query<[number, number, string | null, number | null, number]>(
-      'SELECT status, epoch, stop_request, stop_at, seq FROM executions WHERE id = ?',
+  /** Why the header's condition was not met. */
+  #whyNot([id, epoch, v, requestId, final, , , events]: EncodedCommit): CommitOutcome | typeof COMMITTED {
+    const row = this.#query<[number, number, number, string | null, number | null, number]>(
+      'SELECT status, epoch, v, stop_request, stop_at, seq FROM executions WHERE id = ?',
     ).get(id);
     if (row === undefined) return { kind: 'refused', why: 'missing' };
-    const [status, storedEpoch, stopRequest, stopAt, seq] = row;
+    const [status, storedEpoch, storedV, stopRequest, stopAt, seq] = row;
+    // Applied before, and its answer was lost; the terminal commit has raised the epoch.
+    if (storedV === v && storedEpoch === (final ? epoch + 1 : epoch)) return COMMITTED;
     if (status >= LIVE) return { kind: 'refused', why: 'ended' };
-    if (storedEpoch !== epoch) return { kind: 'refused', why: 'fenced' };
+    if (storedEpoch !== epoch || storedV !== v - 1) return { kind: 'refused', why: 'fenced' };
     if (stopRequest !== null && stopRequest !== requestId) {
       return { kind: 'refused', why: 'stopping', stop: { requestId: stopRequest, requestedAtMs: stopAt ?? 0 } };
     }
@@ -184,17 +187,17 @@ export class Writer {
   }
 
   #appendEvents(n: number, [first, , body]: EncodedEvents): void {
-    this.#query('INSERT OR IGNORE INTO events (n, seq, body) VALUES (?,?,?)').run(n, first, body);
+    this.#query('INSERT INTO events (n, seq, body) VALUES (?,?,?)').run(n, first, body);
   }
 
-  #putResult(n: number, key: string, rest: string, output: string): void {
-    const put = this.#query('INSERT OR IGNORE INTO results (n, key, rest, output, file) VALUES (?,?,?,?,?)');
+  #putResult(n: number, key: string, attempt: string, output: string): void {
+    const put = this.#query('INSERT OR IGNORE INTO results (n, key, attempt, output, file) VALUES (?,?,?,?,?)');
     if (output.length <= INLINE_MAX) {
-      put.run(n, key, rest, output, null);
+      put.run(n, key, attempt, output, null);
       return;
     }
-    const file = this.#files.nameOf(n, rest);
-    if (put.run(n, key, rest, null, file) === 1) this.#writeFile(n, file, output);
+    const file = this.#files.nameOf(n, `${key}/${attempt}`);
+    if (put.run(n, key, attempt, null, file) === 1) this.#writeFile(n, file, output);
   }
 
   #writeFile(n: number, name: string, text: string): void {
@@ -315,10 +318,18 @@ export class Writer {
   }
 
   deleteEndedBefore(beforeMs: number, limit: number): number {
-    const roots = this.#query<[string]>(
-      'SELECT id FROM executions WHERE parent IS NULL AND ended_at IS NOT NULL AND ended_at < ? ORDER BY ended_at LIMIT ?',
-    ).all(beforeMs, limit);
-    return roots.filter(([id]) => this.deleteExecution(id) === 'deleted').length;
+    const next = this.#query<[string]>(
+      'SELECT id FROM executions WHERE parent IS NULL AND ended_at IS NOT NULL AND ended_at < ? ORDER BY ended_at LIMIT 1 OFFSET ?',
+    );
+    let deleted = 0;
+    let kept = 0;
+    while (deleted < limit) {
+      const root = next.get(beforeMs, kept);
+      if (root === undefined) break;
+      if (this.deleteExecution(root[0]) === 'deleted') deleted += 1;
+      else kept += 1;
+    }
+    return deleted;
   }
 
   #delete(n: number): void {

@@ -1,0 +1,50 @@
+import { expect } from 'chai';
+import { createMemoryStore } from '../../src/adapters/memory/store.ts';
+import { hasCode } from '../../src/errors.ts';
+import { commit, id, newExecution, node } from './rows.ts';
+import { executionStoreContract, rejection } from './store.contract.ts';
+
+executionStoreContract('memory', async () => {
+  const store = createMemoryStore();
+  await store.open();
+  return { store, close: () => store.close() };
+});
+
+describe('the memory store, for tests', () => {
+  const a = id('a');
+
+  it('fails as many writes as asked, reads never', async () => {
+    const store = createMemoryStore();
+    await store.createExecution(newExecution({ id: a }));
+    store.failNext(2);
+    expect(hasCode(await rejection(store.commit(commit(a))), 'FS_UNAVAILABLE')).to.equal(true);
+    expect((await store.load(a))?.header.v).to.equal(0);
+    expect(hasCode(await rejection(store.putSetting('s', 1)), 'FS_UNAVAILABLE')).to.equal(true);
+    expect(await store.commit(commit(a))).to.deep.equal({ kind: 'committed' });
+  });
+
+  it('refuses writes while it is in trouble, and says why', async () => {
+    const store = createMemoryStore();
+    store.setTrouble('no space left');
+    expect(store.trouble()).to.equal('no space left');
+    const error = await rejection(store.createExecution(newExecution({ id: a })));
+    expect(error).to.include({ code: 'FS_UNAVAILABLE', message: 'no space left' });
+    store.setTrouble(null);
+    expect(await store.createExecution(newExecution({ id: a }))).to.deep.equal({ kind: 'created' });
+  });
+
+  it('does its work when the test says so, in the order of the calls', async () => {
+    const works: (() => void)[] = [];
+    const store = createMemoryStore({ defer: (work) => works.push(work) });
+    const done: string[] = [];
+    const calls = [
+      store.createExecution(newExecution({ id: a })).then(() => done.push('created')),
+      store.commit(commit(a, { nodes: [node('n/-')] })).then((outcome) => done.push(outcome.kind)),
+    ];
+    await Promise.resolve();
+    expect(done).to.deep.equal([]);
+    for (const work of works) work();
+    await Promise.all(calls);
+    expect(done).to.deep.equal(['created', 'committed']);
+  });
+});
