@@ -10,8 +10,6 @@ interface Waiting {
   decode: ((value: never) => unknown) | undefined;
 }
 
-type Outcome<T> = Promise<T>;
-
 /** Calls posted before the turn is over: the thread works on them while this one makes more. */
 const POST_AT = 64;
 
@@ -65,8 +63,7 @@ export class StoreThread<Ops extends Operations> {
     await ended;
   }
 
-  /** `decode` makes the port's value of what the thread answers. */
-  call<K extends keyof Ops & string>(operation: K, ...args: Parameters<Ops[K]>): Outcome<ReturnType<Ops[K]>> {
+  call<K extends keyof Ops & string>(operation: K, ...args: Parameters<Ops[K]>): Promise<ReturnType<Ops[K]>> {
     return this.#enqueue([operation, ...args], undefined);
   }
 
@@ -75,7 +72,7 @@ export class StoreThread<Ops extends Operations> {
     decode: (value: ReturnType<Ops[K]>) => T,
     operation: K,
     ...args: Parameters<Ops[K]>
-  ): Outcome<T> {
+  ): Promise<T> {
     return this.#enqueue([operation, ...args], decode as (value: never) => unknown);
   }
 
@@ -132,6 +129,7 @@ export class StoreThread<Ops extends Operations> {
         this.#trouble = message.message;
         break;
       case 'opened':
+        this.#trouble = null;
         this.#opening?.resolve();
         this.#opening = null;
         break;
