@@ -255,11 +255,11 @@ class Engine implements EngineApi, HostEnvironment {
     const run = (): void => {
       if (this.#closed) return;
       const again = (): void => {
-        if (!this.#closed) this.clock.setTimer(ms, run);
+        if (!this.#closed) this.timers.at(this.clock.nowMs() + ms, run);
       };
       work().then(again, again);
     };
-    this.clock.setTimer(ms, run);
+    this.timers.at(this.clock.nowMs() + ms, run);
   }
 
   describe(): EngineItem {
