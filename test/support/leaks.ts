@@ -11,6 +11,8 @@ const graceMs = 2_000;
 const graceAtEndMs = 10_000;
 
 const open = new Map<symbol, { what: string; inTest: boolean }>();
+/** Told at the end: a hook that throws after a test would take the tests behind it along. */
+const leaks: string[] = [];
 let inTest = false;
 let before: Map<string, number> = new Map();
 let beforeAll: Map<string, number> = new Map();
@@ -37,7 +39,7 @@ export const mochaHooks = {
     inTest = false;
     const left = await untilNothing(() => [...announced(true), ...grown(before, resources(exact))], graceMs);
     for (const [key, entry] of open) if (entry.inTest) open.delete(key);
-    if (left.length > 0) throw new Error(`left open by "${this.currentTest?.fullTitle()}": ${left.join(', ')}`);
+    if (left.length > 0) leaks.push(`"${this.currentTest?.fullTitle()}" left open: ${left.join(', ')}`);
   },
 
   async afterAll(this: Mocha.Context): Promise<void> {
@@ -46,7 +48,8 @@ export const mochaHooks = {
       () => [...announced(false), ...grown(beforeAll, resources(keepsAlive))],
       graceAtEndMs,
     );
-    if (left.length > 0) throw new Error(`left open after all tests: ${left.join(', ')}`);
+    if (left.length > 0) leaks.push(`left open after all tests: ${left.join(', ')}`);
+    if (leaks.length > 0) throw new Error(leaks.join('\n'));
   },
 };
 

@@ -40,16 +40,18 @@ describe('the guard of http nodes', () => {
 
   describe('of requests', () => {
     let endpoint: Endpoint;
+    let inside: Endpoint;
     let pool: InProcessPool;
 
     beforeEach(async () => {
       endpoint = new Endpoint();
-      await endpoint.open();
+      inside = new Endpoint();
+      await Promise.all([endpoint.open(), inside.open()]);
     });
 
     afterEach(async () => {
       await pool.close();
-      await endpoint.close();
+      await Promise.all([endpoint.close(), inside.close()]);
     });
 
     const hosts = [
@@ -92,15 +94,12 @@ describe('the guard of http nodes', () => {
 
     for (const host of ['127.0.0.1', 'localhost', '[::ffff:127.0.0.1]', '2130706433']) {
       it(`refuses a redirect to ${host}`, async () => {
-        const inside = new Endpoint();
-        await inside.open();
         pool = httpPool(allowHosts([`127.0.0.1:${endpoint.port}`]));
         endpoint.answer = (_, response) =>
           response.writeHead(302, { location: `http://${host}:${inside.port}/` }).end();
         const report = await runTask(pool, httpTask({ url: endpoint.url }));
         expect(report).to.include({ kind: 'failed', code: 'FS_HTTP_BLOCKED' });
         expect(inside.connections).to.equal(0);
-        await inside.close();
       });
     }
 
