@@ -140,11 +140,6 @@ export const executionMachine = setup({
     complete: { type: 'final' },
     failed: { type: 'final' },
   },
-  on: {
-    // Nodes report their end by `node.settled`, with what it made ready.
-    'xstate.done.actor.*': {},
-    'xstate.error.actor.*': {},
-  } as object,
 });
 
 /** The record's word for a state of the machine. */

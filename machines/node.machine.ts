@@ -86,7 +86,7 @@ export function backoffMs(policy: NodePolicy, tries: number): number {
   return Math.min(policy.maxBackoffMs, Math.round(policy.backoffMs * policy.factor ** (tries - 1)));
 }
 
-export const nodeMachine = setup({
+const nodeSetup = setup({
   types: {} as { input: NodeInput; context: NodeContext; events: NodeEvent },
   guards: {
     isSkipped: ({ context }) => context.mode === 'skip',
@@ -167,171 +167,187 @@ export const nodeMachine = setup({
     }),
     endPause: assign({ wakeAtMs: null }),
   },
-}).createMachine({
-  id: 'node',
-  context: ({ input }) => ({
-    edge: input.edge,
-    policy: input.policy,
-    mode: input.mode,
-    attempt: input.mode === 'skip' || input.mode === 'refuse' ? 0 : 1,
-    tries: 0,
-    lost: 0,
-    dueAtMs: input.dueAtMs,
-    wakeAtMs: null,
-    deadlineAtMs: deadline(input.policy, input.nowMs),
-    failure: input.failure,
-  }),
-  initial: 'ready',
-  states: {
-    ready: {
-      always: [
-        { guard: 'isSkipped', target: 'skipped' },
-        { guard: 'isRefused', target: 'failed' },
-        { guard: 'isHold', target: 'held' },
-        { guard: 'isLoop', target: 'looping' },
-        { guard: 'isWait', target: 'waiting' },
-        { target: 'running' },
-      ],
-    },
-    /** For its trigger or its schedule. */
-    held: {
-      on: {
-        'node.triggered': 'complete',
-        'node.wake': 'complete',
-        'node.timedOut': [
-          { guard: 'triesRemain', target: 'backingOff', actions: ['noteTimeout', 'backOff'] },
-          { target: 'failed', actions: 'noteTimeout' },
-        ],
-        'execution.end': 'keptHeld',
-        'execution.failFast': 'keptHeld',
-      },
-    },
-    /** A delay, until `dueAtMs`. */
-    waiting: {
-      on: {
-        'node.wake': 'complete',
-        'node.timedOut': [
-          { guard: 'triesRemain', target: 'backingOff', actions: ['noteTimeout', 'backOff'] },
-          { target: 'failed', actions: 'noteTimeout' },
-        ],
-        'execution.end': { target: 'failed', actions: 'noteFailure' },
-      },
-    },
-    running: {
-      entry: 'startWork',
-      on: {
-        'work.completed': 'complete',
-        'work.failed': [
-          { guard: 'mayRetry', target: 'backingOff', actions: ['noteFailure', 'backOff'] },
-          { target: 'failed', actions: 'noteFailure' },
-        ],
-        'work.lost': [
-          { guard: 'mayRerun', target: 'running', reenter: true, actions: 'beginRerun' },
-          { target: 'failed', actions: 'noteLost' },
-        ],
-        'node.timedOut': [
-          { guard: 'triesRemain', target: 'backingOff', actions: ['abandonWork', 'noteTimeout', 'backOff'] },
-          { target: 'failed', actions: ['abandonWork', 'noteTimeout'] },
-        ],
-        'execution.end': [
-          { guard: 'confirmsAbort', target: 'aborting', actions: ['noteFailure', 'abortWork'] },
-          { target: 'failed', actions: ['noteFailure', 'abandonWork'] },
-        ],
-      },
-    },
-    looping: {
-      initial: 'testing',
-      states: {
-        testing: {
-          entry: 'testCondition',
-          on: {
-            'loop.continue': [
-              { guard: 'pauses', target: 'pausing', actions: 'beginPause' },
-              { target: 'iterating' },
-            ],
-            'work.completed': '#node.complete',
-            'work.failed': { target: '#node.failed', actions: 'noteFailure' },
-            'node.timedOut': [
-              { guard: 'triesRemain', target: '#node.backingOff', actions: ['noteTimeout', 'backOff'] },
-              { target: '#node.failed', actions: 'noteTimeout' },
-            ],
-            'execution.failFast': { target: '#node.failed', actions: 'noteVerdict' },
-          },
-        },
-        iterating: {
-          entry: 'startIteration',
-          on: {
-            'iteration.ended': [
-              { guard: 'bodyFailedForGood', target: '#node.failed', actions: 'noteFailure' },
-              { guard: 'bodyFailed', target: '#node.backingOff', actions: ['noteFailure', 'backOff'] },
-              { target: 'testing' },
-            ],
-            'node.timedOut': { target: 'closing', actions: ['noteTimeout', 'endIteration'] },
-            'execution.failFast': { target: 'finishing', actions: 'noteVerdict' },
-          },
-        },
-        /** Before the next iteration, until `wakeAtMs`. */
-        pausing: {
-          on: {
-            'node.wake': { target: 'iterating', actions: 'endPause' },
-            'node.timedOut': [
-              { guard: 'triesRemain', target: '#node.backingOff', actions: ['noteTimeout', 'backOff'] },
-              { target: '#node.failed', actions: 'noteTimeout' },
-            ],
-            'execution.failFast': { target: '#node.failed', actions: 'noteVerdict' },
-          },
-        },
-        /** Timed out: its body nodes are being ended. */
-        closing: {
-          on: {
-            'iteration.ended': [
-              { guard: 'triesRemain', target: '#node.backingOff', actions: 'backOff' },
-              { target: '#node.failed' },
-            ],
-            'execution.failFast': { target: 'finishing' },
-          },
-        },
-        /** Under failFast: the running body nodes end by themselves. */
-        finishing: {
-          on: {
-            'iteration.ended': { target: '#node.failed', actions: 'noteFailure' },
-            'node.timedOut': { actions: ['noteTimeout', 'endIteration'] },
-          },
-        },
-      },
-      on: {
-        'execution.end': { target: 'failed', actions: 'noteFailure' },
-      },
-    },
-    backingOff: {
-      on: {
-        'node.wake': [
-          { guard: 'isLoop', target: 'looping', actions: 'beginTry' },
-          { guard: 'isHold', target: 'held', actions: 'beginTry' },
-          { guard: 'isWait', target: 'waiting', actions: 'beginTry' },
-          { target: 'running', actions: 'beginTry' },
-        ],
-        'execution.end': { target: 'failed', actions: 'noteFailure' },
-        'execution.failFast': 'failed',
-      },
-    },
-    /** Its task was told; its own end, or the grace, ends the node. */
-    aborting: {
-      on: {
-        'work.aborted': 'failed',
-        'work.completed': 'failed',
-        'work.failed': 'failed',
-        'work.lost': 'failed',
-        'stop.graceElapsed': 'failed',
-      },
-    },
-    complete: { type: 'final' },
-    failed: { type: 'final' },
-    skipped: { type: 'final' },
-    /** The execution ended while it was held: it stays Held. */
-    keptHeld: { type: 'final' },
-  },
 });
+
+const chartFrom = (initial: 'ready' | 'held' | 'waiting' | 'running' | 'looping' | 'skipped' | 'failed') =>
+  nodeSetup.createMachine({
+    id: 'node',
+    context: ({ input }) => ({
+      edge: input.edge,
+      policy: input.policy,
+      mode: input.mode,
+      attempt: input.mode === 'skip' || input.mode === 'refuse' ? 0 : 1,
+      tries: 0,
+      lost: 0,
+      dueAtMs: input.dueAtMs,
+      wakeAtMs: null,
+      deadlineAtMs: deadline(input.policy, input.nowMs),
+      failure: input.failure,
+    }),
+    initial,
+    states: {
+      ready: {
+        always: [
+          { guard: 'isSkipped', target: 'skipped' },
+          { guard: 'isRefused', target: 'failed' },
+          { guard: 'isHold', target: 'held' },
+          { guard: 'isLoop', target: 'looping' },
+          { guard: 'isWait', target: 'waiting' },
+          { target: 'running' },
+        ],
+      },
+      /** For its trigger or its schedule. */
+      held: {
+        on: {
+          'node.triggered': 'complete',
+          'node.wake': 'complete',
+          'node.timedOut': [
+            { guard: 'triesRemain', target: 'backingOff', actions: ['noteTimeout', 'backOff'] },
+            { target: 'failed', actions: 'noteTimeout' },
+          ],
+          'execution.end': 'keptHeld',
+          'execution.failFast': 'keptHeld',
+        },
+      },
+      /** A delay, until `dueAtMs`. */
+      waiting: {
+        on: {
+          'node.wake': 'complete',
+          'node.timedOut': [
+            { guard: 'triesRemain', target: 'backingOff', actions: ['noteTimeout', 'backOff'] },
+            { target: 'failed', actions: 'noteTimeout' },
+          ],
+          'execution.end': { target: 'failed', actions: 'noteFailure' },
+        },
+      },
+      running: {
+        entry: 'startWork',
+        on: {
+          'work.completed': 'complete',
+          'work.failed': [
+            { guard: 'mayRetry', target: 'backingOff', actions: ['noteFailure', 'backOff'] },
+            { target: 'failed', actions: 'noteFailure' },
+          ],
+          'work.lost': [
+            { guard: 'mayRerun', target: 'running', reenter: true, actions: 'beginRerun' },
+            { target: 'failed', actions: 'noteLost' },
+          ],
+          'node.timedOut': [
+            { guard: 'triesRemain', target: 'backingOff', actions: ['abandonWork', 'noteTimeout', 'backOff'] },
+            { target: 'failed', actions: ['abandonWork', 'noteTimeout'] },
+          ],
+          'execution.end': [
+            { guard: 'confirmsAbort', target: 'aborting', actions: ['noteFailure', 'abortWork'] },
+            { target: 'failed', actions: ['noteFailure', 'abandonWork'] },
+          ],
+        },
+      },
+      looping: {
+        initial: 'testing',
+        states: {
+          testing: {
+            entry: 'testCondition',
+            on: {
+              'loop.continue': [
+                { guard: 'pauses', target: 'pausing', actions: 'beginPause' },
+                { target: 'iterating' },
+              ],
+              'work.completed': '#node.complete',
+              'work.failed': { target: '#node.failed', actions: 'noteFailure' },
+              'node.timedOut': [
+                { guard: 'triesRemain', target: '#node.backingOff', actions: ['noteTimeout', 'backOff'] },
+                { target: '#node.failed', actions: 'noteTimeout' },
+              ],
+              'execution.failFast': { target: '#node.failed', actions: 'noteVerdict' },
+            },
+          },
+          iterating: {
+            entry: 'startIteration',
+            on: {
+              'iteration.ended': [
+                { guard: 'bodyFailedForGood', target: '#node.failed', actions: 'noteFailure' },
+                { guard: 'bodyFailed', target: '#node.backingOff', actions: ['noteFailure', 'backOff'] },
+                { target: 'testing' },
+              ],
+              'node.timedOut': { target: 'closing', actions: ['noteTimeout', 'endIteration'] },
+              'execution.failFast': { target: 'finishing', actions: 'noteVerdict' },
+            },
+          },
+          /** Before the next iteration, until `wakeAtMs`. */
+          pausing: {
+            on: {
+              'node.wake': { target: 'iterating', actions: 'endPause' },
+              'node.timedOut': [
+                { guard: 'triesRemain', target: '#node.backingOff', actions: ['noteTimeout', 'backOff'] },
+                { target: '#node.failed', actions: 'noteTimeout' },
+              ],
+              'execution.failFast': { target: '#node.failed', actions: 'noteVerdict' },
+            },
+          },
+          /** Timed out: its body nodes are being ended. */
+          closing: {
+            on: {
+              'iteration.ended': [
+                { guard: 'triesRemain', target: '#node.backingOff', actions: 'backOff' },
+                { target: '#node.failed' },
+              ],
+              'execution.failFast': { target: 'finishing' },
+            },
+          },
+          /** Under failFast: the running body nodes end by themselves. */
+          finishing: {
+            on: {
+              'iteration.ended': { target: '#node.failed', actions: 'noteFailure' },
+              'node.timedOut': { actions: ['noteTimeout', 'endIteration'] },
+            },
+          },
+        },
+        on: {
+          'execution.end': { target: 'failed', actions: 'noteFailure' },
+        },
+      },
+      backingOff: {
+        on: {
+          'node.wake': [
+            { guard: 'isLoop', target: 'looping', actions: 'beginTry' },
+            { guard: 'isHold', target: 'held', actions: 'beginTry' },
+            { guard: 'isWait', target: 'waiting', actions: 'beginTry' },
+            { target: 'running', actions: 'beginTry' },
+          ],
+          'execution.end': { target: 'failed', actions: 'noteFailure' },
+          'execution.failFast': 'failed',
+        },
+      },
+      /** Its task was told; its own end, or the grace, ends the node. */
+      aborting: {
+        on: {
+          'work.aborted': 'failed',
+          'work.completed': 'failed',
+          'work.failed': 'failed',
+          'work.lost': 'failed',
+          'stop.graceElapsed': 'failed',
+        },
+      },
+      complete: { type: 'final' },
+      failed: { type: 'final' },
+      skipped: { type: 'final' },
+      /** The execution ended while it was held: it stays Held. */
+      keptHeld: { type: 'final' },
+    },
+  });
+
+/** The chart. */
+export const nodeMachine = chartFrom('ready');
+
+/** The same chart, entered where `ready` leads for that mode: one step less for every node. */
+export const nodeMachines: Readonly<Record<NodeMode, typeof nodeMachine>> = {
+  skip: chartFrom('skipped'),
+  refuse: chartFrom('failed'),
+  hold: chartFrom('held'),
+  wait: chartFrom('waiting'),
+  loop: chartFrom('looping'),
+  work: chartFrom('running'),
+};
 
 /** The record's word for a state of the machine. */
 export function nodeStatusOf(value: unknown): 'Pending' | 'Held' | 'Running' | 'Complete' | 'Failed' | 'Skipped' {

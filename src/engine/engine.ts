@@ -46,6 +46,8 @@ export const engineDefaults: EngineOptions = {
 const RECOVERY_PAGE = 500;
 const RETENTION_SWEEP_MS = 60_000;
 const RETENTION_BATCH = 100;
+/** Executions that changed within one turn before their commits go to the store. */
+const FLUSH_AT = 64;
 const DEPTH_MAX = 16;
 const RESTARTS_MAX = 3;
 const RESTART_WINDOW_MS = 60_000;
@@ -656,18 +658,21 @@ class Engine implements EngineApi, HostEnvironment {
 
   flushSoon(host: ExecutionHost): void {
     this.#flushQueue.push(host);
-    if (this.#flushQueue.length > 1) return;
-    this.clock.defer(() => {
-      const hosts = this.#flushQueue;
-      this.#flushQueue = [];
-      for (const one of hosts) {
-        try {
-          one.flush();
-        } catch (error) {
-          this.crashed(one, error);
-        }
+    if (this.#flushQueue.length === 1) this.clock.defer(() => this.#flush());
+    // The store works on these while this turn goes on with others.
+    else if (this.#flushQueue.length >= FLUSH_AT) this.#flush();
+  }
+
+  #flush(): void {
+    const hosts = this.#flushQueue;
+    this.#flushQueue = [];
+    for (const host of hosts) {
+      try {
+        host.flush();
+      } catch (error) {
+        this.crashed(host, error);
       }
-    });
+    }
   }
 
   published(host: ExecutionHost, commit: Commit): void {

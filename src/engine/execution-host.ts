@@ -1,7 +1,7 @@
 import { type Actor, createActor } from 'xstate';
 import type { ExecutionEvent as MachineEvent, NodeEvent, Verdict } from '../../machines/events.ts';
 import { type ExecutionEdge, executionMachine, executionStatusOf } from '../../machines/execution.machine.ts';
-import { type NodeMode, nodeMachine, nodeStatusOf } from '../../machines/node.machine.ts';
+import { type NodeMode, nodeMachines, nodeStatusOf } from '../../machines/node.machine.ts';
 import type { CompiledNode, CompiledWorkflow, Graph } from '../definition/types.ts';
 import { hasCode, messageOf, STOPPED_MESSAGE } from '../errors.ts';
 import type { ExpressionScope } from '../ports/expressions.ts';
@@ -21,6 +21,7 @@ import type { DeliveryPath, ExecutionEventType, Json, NodeStatus } from '../wire
 import { ChildrenDriver } from './children.ts';
 import type { HostEnvironment } from './environment.ts';
 import { attemptId, iterationIndexes } from './identity.ts';
+import { discardActor, executionLogic } from './registry.ts';
 import { type Ready, Scope, Slot } from './slot.ts';
 import { StopReport } from './stop-report.ts';
 import type { Timer } from './timers.ts';
@@ -53,6 +54,8 @@ export class ExecutionHost implements ExecutionEdge {
   #pendingTriggers: TriggerRow[] = [];
   #queue: { event: MachineEvent; scope: Scope | null }[] = [];
   #processing = false;
+  /** Depth of `enter`. */
+  #changing = 0;
 
   // The next commit.
   #dirty: Slot[] = [];
@@ -99,7 +102,7 @@ export class ExecutionHost implements ExecutionEdge {
   /** A new execution, or one that was queued: waits in `pending` until `begin`. */
   createActors(): void {
     this.root = new Scope(this.graph, [], null);
-    this.actor = createActor(executionMachine, {
+    this.actor = createActor(executionLogic, {
       id: `execution:${this.header.id}`,
       parent: this.env.registryActor,
       input: { edge: this, failFast: this.workflow.failFast },
@@ -143,7 +146,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#machineValue = machine.value;
     const context = { edge: this, failFast: this.workflow.failFast, live: 0, failure: machine.failure };
     this.root = new Scope(this.graph, [], null);
-    this.actor = createActor(executionMachine, {
+    this.actor = createActor(executionLogic, {
       id: `execution:${this.header.id}`,
       parent: this.env.registryActor,
       snapshot: executionMachine.resolveState({ value: machine.value as never, context }),
@@ -204,8 +207,8 @@ export class ExecutionHost implements ExecutionEdge {
       failure: Verdict | null;
     };
     const { value, version: _version, ...saved } = machine;
-    const snapshot = nodeMachine.resolveState({ value, context: { edge: slot, policy: slot.policy(), ...saved } });
-    slot.actor = createActor(nodeMachine, {
+    const snapshot = nodeMachines[saved.mode].resolveState({ value, context: { edge: slot, policy: slot.policy(), ...saved } });
+    slot.actor = createActor(nodeMachines[saved.mode], {
       id: `node:${this.header.id}/${slot.key}`,
       parent: this.actor,
       snapshot,
@@ -490,7 +493,7 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #spawn(slot: Slot, mode: NodeMode, dueAtMs: number | null, failure: Verdict | null): void {
-    slot.actor = createActor(nodeMachine, {
+    slot.actor = createActor(nodeMachines[mode], {
       id: `node:${this.header.id}/${slot.key}`,
       parent: this.actor,
       input: { edge: slot, policy: slot.policy(), mode, nowMs: this.env.clock.nowMs(), dueAtMs, failure },
@@ -1205,7 +1208,9 @@ export class ExecutionHost implements ExecutionEdge {
       if (slot.deadlineTimer !== null) this.env.timers.cancel(slot.deadlineTimer);
       slot.settled = true;
       slot.children?.abandon(null);
+      if (slot.actor !== null) discardActor(slot.actor);
     }
+    if (!this.#processing) discardActor(this.actor);
     this.live.clear();
     this.busy = 0;
     this.#queue = [];
@@ -1254,10 +1259,13 @@ export class ExecutionHost implements ExecutionEdge {
       this.#afterReload.push(() => this.enter(change));
       return;
     }
+    this.#changing += 1;
     try {
       change();
     } catch (error) {
       this.env.crashed(this, error);
+    } finally {
+      this.#changing -= 1;
     }
   }
 
@@ -1290,6 +1298,11 @@ export class ExecutionHost implements ExecutionEdge {
   flush(): void {
     this.#flushAsked = false;
     if (this.#committing || this.over || this.#reloading || !this.#unsaved()) return;
+    if (this.#changing > 0) {
+      // In the middle of a change: what it leads to belongs into the same commit.
+      this.#scheduleFlush();
+      return;
+    }
     const { header } = this;
     const snapshot = this.actor.getSnapshot();
     const final = snapshot.status === 'done';

@@ -1,4 +1,5 @@
-import type { ActorLogic, AnyActorRef, AnyEventObject, ActorSystem, Snapshot } from 'xstate';
+import type { ActorLogic, ActorSystem, AnyActorRef, AnyEventObject, Snapshot } from 'xstate';
+import { executionMachine } from '../../machines/execution.machine.ts';
 
 /** The registry's own state never changes: its children are the executions, held in a Map by the engine. */
 const snapshot: Snapshot<undefined> = { status: 'active', output: undefined, error: undefined };
@@ -14,6 +15,25 @@ export const registryLogic: ActorLogic<Snapshot<undefined>, AnyEventObject, unde
   transition: (state) => state,
   getPersistedSnapshot: (state) => state,
 };
+
+/**
+ * The execution's chart, deaf to XState's own reports of its children's ends.
+ *
+ * Nodes report by `node.settled`. `xstate.done.actor.ID` is a type of its own for each child, and a machine
+ * remembers the candidates of every type it ever saw: that would be a leak, and a step for nothing.
+ */
+export const executionLogic: typeof executionMachine = Object.create(executionMachine, {
+  transition: {
+    value(
+      snapshot: Parameters<typeof executionMachine.transition>[0],
+      event: AnyEventObject,
+      scope: Parameters<typeof executionMachine.transition>[2],
+    ) {
+      if (event.type.startsWith('xstate.done.actor.') || event.type.startsWith('xstate.error.actor.')) return snapshot;
+      return executionMachine.transition(snapshot, event as never, scope);
+    },
+  },
+});
 
 /** Ends an actor that is to leave no trace: no exit action, no event to anybody. */
 export function discardActor(actor: AnyActorRef): void {
