@@ -136,7 +136,10 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         const first = commit(a, {
           header: { startedAtMs: T0 + 5, machine: { value: 'running' } },
           nodes: [node('scan/-'), node('resolve/-', { status: 'Complete', hasOutput: true })],
-          events: [event(2, 'execution.started'), event(3, 'node.started', { node: 'scan', attempt: 1, data: { x: 1 } })],
+          events: [
+            event(2, 'execution.started'),
+            event(3, 'node.started', { node: 'scan', attempt: 1, data: { x: 1 } }),
+          ],
           results: [result(a, 'resolve/-', { ok: true })],
         });
         expect(await store.commit(first)).to.deep.equal({ kind: 'committed' });
@@ -160,7 +163,13 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
 
       it('replaces a node', async () => {
         await store.commit(commit(a, { nodes: [node('scan/-')] }));
-        const ended = node('scan/-', { status: 'Failed', error: 'no', errorCode: 'FS_FAILED', data: [1], machine: null });
+        const ended = node('scan/-', {
+          status: 'Failed',
+          error: 'no',
+          errorCode: 'FS_FAILED',
+          data: [1],
+          machine: null,
+        });
         await store.commit(commit(a, { nodes: [ended] }));
         expect((await store.load(a))?.nodes).to.deep.equal([ended]);
       });
@@ -373,7 +382,7 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         expect(await store.commit({ ...given, final: false })).to.deep.equal({ kind: 'refused', why: 'ended' });
       });
 
-      it('of a former owner is no repeat of the new one\'s', async () => {
+      it("of a former owner is no repeat of the new one's", async () => {
         await store.claimAll('engine-2');
         await store.commit(commit(a, { epoch: 2, v: 1 }));
         expect(await store.commit(commit(a, { epoch: 1, v: 1 }))).to.deep.equal({ kind: 'refused', why: 'fenced' });
@@ -576,7 +585,9 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
     describe('recovery', () => {
       it('takes over live executions and fences their former owner', async () => {
         await store.createExecution(newExecution({ id: a }));
-        await store.createExecution(newExecution({ id: b, owner: { engine: 'engine-0', epoch: 7 }, status: 'Pending' }));
+        await store.createExecution(
+          newExecution({ id: b, owner: { engine: 'engine-0', epoch: 7 }, status: 'Pending' }),
+        );
         await store.createExecution(newExecution({ id: c }));
         await store.commit(finalCommit(c));
         expect(await store.claimAll('engine-2')).to.equal(2);
@@ -641,7 +652,14 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
           }),
         );
         expect(await store.listChildren(a, 'each', [], 1)).to.deep.equal([
-          { id: b, status: 'Failed', error: 'workflow stopped by user', errorCode: 'FS_STOPPED', stopped: true, itemIndex: 2 },
+          {
+            id: b,
+            status: 'Failed',
+            error: 'workflow stopped by user',
+            errorCode: 'FS_STOPPED',
+            stopped: true,
+            itemIndex: 2,
+          },
           { id: d, status: 'Running', error: null, errorCode: null, stopped: false, itemIndex: 10 },
         ]);
         expect((await store.listChildren(a, 'each', [3], 1)).map((each) => each.id)).to.deep.equal([c]);
@@ -667,7 +685,9 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
       beforeEach(async () => {
         await store.createExecution(newExecution({ id: a }));
         await store.commit(commit(a, { events: [event(2), event(3), event(4)] }));
-        await store.commit(commit(a, { events: [event(5, 'node.started', { node: 'n', iterations: [1], attempt: 2 })] }));
+        await store.commit(
+          commit(a, { events: [event(5, 'node.started', { node: 'n', iterations: [1], attempt: 2 })] }),
+        );
         await store.commit(commit(a, { events: [event(6), event(7)] }));
       });
 
@@ -729,7 +749,12 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         await store.createExecution(child(id('f'), a, { ...at(5), labels: { team: 'red' } }));
         await store.commit(
           finalCommit(a, {
-            header: { status: 'Failed', error: 'Connection refused by 100% of hosts', errorCode: 'FS_FAILED', endedAtMs: T0 },
+            header: {
+              status: 'Failed',
+              error: 'Connection refused by 100% of hosts',
+              errorCode: 'FS_FAILED',
+              endedAtMs: T0,
+            },
           }),
         );
         await store.commit(finalCommit(b));
@@ -742,7 +767,12 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
       });
 
       it('gives headers without input, outputs and machine', async () => {
-        const { items } = await store.listExecutions({ project: null, limit: 1, workflow: 'web-check', status: 'Complete' });
+        const { items } = await store.listExecutions({
+          project: null,
+          limit: 1,
+          workflow: 'web-check',
+          status: 'Complete',
+        });
         const stored = await store.getHeader(b);
         expect(items).to.deep.equal([{ ...stored, input: null, outputs: null, machine: null }]);
       });
@@ -780,7 +810,11 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         ['created between', { createdFromMs: T0 + 60_000, createdToMs: T0 + 2 * 60_000 }, ['c', 'b']],
         ['parent', { parent: a }, ['f']],
         ['parent and label', { parent: a, label: 'team=blue' }, []],
-        ['all at once', { workflow: 'web-check', status: 'Complete', label: 'team=blue', text: 'web', project: 'default' }, ['b']],
+        [
+          'all at once',
+          { workflow: 'web-check', status: 'Complete', label: 'team=blue', text: 'web', project: 'default' },
+          ['b'],
+        ],
       ];
       for (const [what, query, found] of filters) {
         it(`filters by ${what}, and counts the same`, async () => {
@@ -911,7 +945,15 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
       };
 
       it('numbers the hashes of a name', async () => {
-        const row = { project: 'p', name: 'w', hash: 'h1', source: { hash: 'h1' }, savedAtMs: T0, version: 1, disabled: false };
+        const row = {
+          project: 'p',
+          name: 'w',
+          hash: 'h1',
+          source: { hash: 'h1' },
+          savedAtMs: T0,
+          version: 1,
+          disabled: false,
+        };
         expect(await save('h1', T0)).to.deep.equal({ row, created: true });
         expect((await save('h2', T0)).row.version).to.equal(2);
         expect((await save('h1', T0, { name: 'other' })).row.version).to.equal(1);
@@ -990,7 +1032,17 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
     describe('keys', () => {
       const key = (keyId: string, given: Partial<KeyRow> = {}): KeyRow => {
         const project = given.project === undefined ? 'default' : given.project;
-        return { id: keyId, hash: `hash-${keyId}`, name: 'n', role: 'admin', capabilities: null, pool: null, createdAtMs: T0, ...given, project };
+        return {
+          id: keyId,
+          hash: `hash-${keyId}`,
+          name: 'n',
+          role: 'admin',
+          capabilities: null,
+          pool: null,
+          createdAtMs: T0,
+          ...given,
+          project,
+        };
       };
 
       it('are found by hash and listed by project', async () => {

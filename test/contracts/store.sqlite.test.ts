@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { expect } from 'chai';
 import { createSqliteStore } from '../../src/adapters/sqlite/store.ts';
 import { hasCode, messageOf } from '../../src/errors.ts';
@@ -129,11 +130,20 @@ describe('the sqlite store on its disk', () => {
     await open();
   });
 
+  it('says that a directory cannot be used', async () => {
+    await open();
+    const refused = await rejection(createSqliteStore({ directory: join(directory, 'lock.pid', 'below') }).open());
+    expect(hasCode(refused, 'FS_UNAVAILABLE')).to.equal(true);
+    expect(messageOf(refused)).to.include('below');
+  });
+
   it('finishes the calls made before it is closed', async () => {
     await open();
     const calls = [
       store.createExecution(newExecution({ id: a })),
-      ...Array.from({ length: 1000 }, (_, index) => store.commit(commit(a, { v: index + 1, events: [event(index + 2)] }))),
+      ...Array.from({ length: 1000 }, (_, index) =>
+        store.commit(commit(a, { v: index + 1, events: [event(index + 2)] })),
+      ),
     ];
     await store.close();
     expect(await Promise.all(calls)).to.have.length(1001);
@@ -160,8 +170,8 @@ describe('the sqlite store on its disk', () => {
     it('may be those of the execution', async () => {
       await store.commit(finalCommit(a, { v: 2, header: { status: 'Complete', endedAtMs: 1, outputs: { big } } }));
       expect(await files()).to.have.length(2);
-      expect(((await store.load(a))?.header.outputs as { big: string }).big === big).to.equal(true);
-      expect(((await store.readOutputs([a]))[0] as { big: string }).big === big).to.equal(true);
+      expect(isDeepStrictEqual((await store.load(a))?.header.outputs, { big })).to.equal(true);
+      expect(isDeepStrictEqual(await store.readOutputs([a]), [{ big }])).to.equal(true);
     });
 
     it('stay as they were first stored', async () => {
@@ -171,7 +181,9 @@ describe('the sqlite store on its disk', () => {
     });
 
     it('go with their node and with their execution', async () => {
-      await store.commit(finalCommit(a, { v: 2, header: { status: 'Complete', endedAtMs: 1, outputs: big }, dropNodes: ['n/-'] }));
+      await store.commit(
+        finalCommit(a, { v: 2, header: { status: 'Complete', endedAtMs: 1, outputs: big }, dropNodes: ['n/-'] }),
+      );
       expect(await files()).to.have.length(1);
       await store.deleteExecution(a);
       expect(await files()).to.deep.equal([]);

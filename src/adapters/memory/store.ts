@@ -166,7 +166,12 @@ class MemoryExecutionStore implements MemoryStore {
       const stored = stop ?? { requestId, requestedAtMs };
       const affected = [entry, ...this.#descendants(id).filter((child) => !hasEnded(child))];
       for (const each of affected) each.header.stop ??= { ...stored };
-      return { kind: 'requested', repeated: stop !== null, ...stored, affected: affected.map((each) => each.header.id) };
+      return {
+        kind: 'requested',
+        repeated: stop !== null,
+        ...stored,
+        affected: affected.map((each) => each.header.id),
+      };
     });
   }
 
@@ -262,12 +267,18 @@ class MemoryExecutionStore implements MemoryStore {
     return this.load(id);
   }
 
-  listExecutions({ cursor, limit, ...filter }: ExecutionQuery): Promise<{ items: HeaderRow[]; nextCursor: string | null }> {
+  listExecutions({
+    cursor,
+    limit,
+    ...filter
+  }: ExecutionQuery): Promise<{ items: HeaderRow[]; nextCursor: string | null }> {
     return this.#read(() => {
       const [createdAt, turn] = parseCursor(cursor);
       const found = this.#all((entry) => matches(entry, filter))
         .sort((a, b) => b.header.createdAtMs - a.header.createdAtMs || b.turn - a.turn)
-        .filter(({ header, turn: own }) => header.createdAtMs < createdAt || (header.createdAtMs === createdAt && own < turn));
+        .filter(
+          ({ header, turn: own }) => header.createdAtMs < createdAt || (header.createdAtMs === createdAt && own < turn),
+        );
       const page = found.slice(0, limit);
       const last = page.at(-1);
       const items = page.map(({ header }) => ({ ...header, input: null, outputs: null, machine: null }));
@@ -346,7 +357,9 @@ class MemoryExecutionStore implements MemoryStore {
       if (cursor !== undefined && !/^\d+$/.test(cursor)) throw badCursor(cursor);
       const found = this.#audit
         .map((entry, turn) => ({ entry, turn }))
-        .filter(({ entry, turn }) => turn < Number(cursor ?? Infinity) && (project === null || entry.project === project))
+        .filter(
+          ({ entry, turn }) => turn < Number(cursor ?? Infinity) && (project === null || entry.project === project),
+        )
         .reverse();
       const page = found.slice(0, limit);
       return {
@@ -495,11 +508,13 @@ function checkCommit(header: HeaderRow, { executionId, requestId, events, result
   }
   for (const [index, { seq }] of events.entries()) {
     const expected = header.seq + 1 + index;
-    if (seq !== expected) throw new FullstopError('FS_INTERNAL', `expected event ${expected} of ${executionId}, found ${seq}`);
+    if (seq !== expected)
+      throw new FullstopError('FS_INTERNAL', `expected event ${expected} of ${executionId}, found ${seq}`);
   }
   for (const { id, key } of results) {
     const before = `${executionId}/${key}/`;
-    if (!id.startsWith(before)) throw new FullstopError('FS_INTERNAL', `expected a result ${before}ATTEMPT, found ${id}`);
+    if (!id.startsWith(before))
+      throw new FullstopError('FS_INTERNAL', `expected a result ${before}ATTEMPT, found ${id}`);
   }
 }
 

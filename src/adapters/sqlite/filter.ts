@@ -7,19 +7,28 @@ export interface Condition {
   values: SQLInputValue[];
 }
 
-/** What rows of `executions` must fulfil to be in a list. */
+/**
+ * What rows of `executions` must fulfil to be in a list.
+ *
+ * A condition that few rows meet has an index of its own, ordered by time. Beside it the indexes of the common
+ * ones are put out of reach by a `+`, because SQLite, which knows no numbers of rows, would rather use them.
+ */
 export function conditionsOf(filter: Omit<ExecutionQuery, 'limit' | 'cursor'>): Condition[] {
   const conditions: Condition[] = [];
   const add = (sql: string, ...values: SQLInputValue[]): void => {
     conditions.push({ sql, values });
   };
+  const { status } = filter;
+  const isLive = filter.live === true || status === 'Pending' || status === 'Running';
+  const common = isLive || status === 'Failed' || filter.stoppedByUser === true ? '+' : '';
   if (filter.parent !== undefined) add('parent = ?', filter.parent);
-  else if (filter.withChildren !== true) add('parent IS NULL');
-  if (filter.project !== null) add('project = ?', filter.project);
+  else if (filter.withChildren !== true) add(`${common}parent IS NULL`);
+  if (filter.project !== null) add(`${common}project = ?`, filter.project);
+  if (filter.workflow !== undefined) add(`${common}workflow = ?`, filter.workflow);
   if (filter.ids !== undefined) add('id IN (SELECT value FROM json_each(?))', JSON.stringify(filter.ids));
-  if (filter.status !== undefined) add(`status = ${statusNumber(filter.status)}`);
-  if (filter.live !== undefined) add(filter.live ? 'status < 2' : 'status >= 2');
-  if (filter.workflow !== undefined) add('workflow = ?', filter.workflow);
+  if (isLive) add('status < 2');
+  if (filter.live === false) add('status >= 2');
+  if (status !== undefined) add(`status = ${statusNumber(status)}`);
   if (filter.stoppedByUser !== undefined) add(`stop_request IS ${filter.stoppedByUser ? 'NOT NULL' : 'NULL'}`);
   if (filter.createdFromMs !== undefined) add('created_at >= ?', filter.createdFromMs);
   if (filter.createdToMs !== undefined) add('created_at <= ?', filter.createdToMs);

@@ -47,11 +47,14 @@ const TABLES = `
     outputs_file TEXT
   );
   CREATE INDEX live ON executions (id) WHERE status < 2;
+  CREATE INDEX live_by_time ON executions (created_at) WHERE status < 2;
   CREATE INDEX intents ON executions (id) WHERE status < 2 AND stop_request IS NOT NULL;
+  CREATE INDEX stopped_by_time ON executions (created_at) WHERE stop_request IS NOT NULL;
+  CREATE INDEX failed_by_time ON executions (created_at) WHERE status = 3;
   CREATE INDEX children ON executions (parent, place, item) WHERE parent IS NOT NULL;
   CREATE INDEX roots ON executions (created_at) WHERE parent IS NULL;
-  CREATE INDEX roots_of_workflow ON executions (workflow, created_at) WHERE parent IS NULL;
-  CREATE INDEX roots_failed ON executions (created_at) WHERE parent IS NULL AND status = 3;
+  CREATE INDEX roots_of_project ON executions (project, created_at) WHERE parent IS NULL;
+  CREATE INDEX roots_of_workflow ON executions (project, workflow, created_at) WHERE parent IS NULL;
   CREATE INDEX roots_ended ON executions (ended_at) WHERE parent IS NULL AND ended_at IS NOT NULL;
 
   CREATE TABLE starts (

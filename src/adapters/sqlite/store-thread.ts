@@ -172,7 +172,10 @@ export class StoreThread<Ops extends Operations> {
 
   #ended(failure: string): void {
     this.#worker = null;
-    const error: ThreadError = { code: 'FS_UNAVAILABLE', message: `the store's ${this.#name} thread failed: ${failure}` };
+    const error: ThreadError = {
+      code: 'FS_UNAVAILABLE',
+      message: `the store's ${this.#name} thread failed: ${failure}`,
+    };
     this.#opening?.reject(asError(error));
     this.#opening = null;
     const unposted = this.#calls.length;

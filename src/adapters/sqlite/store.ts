@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { FullstopError } from '../../errors.ts';
+import { FullstopError, hasCode, messageOf } from '../../errors.ts';
 import type {
   Commit,
   CommitOutcome,
@@ -71,8 +71,7 @@ export class SqliteExecutionStore implements ExecutionStore {
   }
 
   async open(): Promise<void> {
-    mkdirSync(this.#options.directory, { recursive: true, mode: 0o700 });
-    this.#lock = new DirectoryLock(this.#options.directory);
+    this.#lock = lockDirectory(this.#options.directory);
     try {
       await Promise.all([this.#writer.open(), this.#reader.open()]);
     } catch (error) {
@@ -290,6 +289,17 @@ export class SqliteExecutionStore implements ExecutionStore {
 
 export function createSqliteStore(options: SqliteStoreOptions): ExecutionStore {
   return new SqliteExecutionStore(options);
+}
+
+function lockDirectory(directory: string): DirectoryLock {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return new DirectoryLock(directory);
+  } catch (error) {
+    if (hasCode(error, 'FS_LOCKED')) throw error;
+    const message = `the data directory ${directory} cannot be used: ${messageOf(error)}`;
+    throw new FullstopError('FS_UNAVAILABLE', message, { cause: error });
+  }
 }
 
 function decodeOutcome(outcome: CommitOutcome | typeof COMMITTED): CommitOutcome {

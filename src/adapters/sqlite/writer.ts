@@ -1,5 +1,5 @@
-import { isDeepStrictEqual } from 'node:util';
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
+import { isDeepStrictEqual } from 'node:util';
 import { FullstopError } from '../../errors.ts';
 import type { CommitOutcome, CreateOutcome, StopRequestOutcome, TriggerOutcome } from '../../ports/store.ts';
 import {
@@ -99,7 +99,14 @@ export class Writer {
     this.#query(
       `INSERT INTO executions (${HEADER_COLUMNS}, n, first_seq, parent, place, item, machine, outputs)
        VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?)`,
-    ).run(...header, n, events?.[0] ?? header[10] + 1, ...(parent ?? [null, null, null]), values.machine, values.outputs);
+    ).run(
+      ...header,
+      n,
+      events?.[0] ?? header[10] + 1,
+      ...(parent ?? [null, null, null]),
+      values.machine,
+      values.outputs,
+    );
     this.#query('INSERT INTO starts (n, project, unique_key, body_hash, input) VALUES (?,?,?,?,?)').run(
       n,
       project,
@@ -209,7 +216,10 @@ export class Writer {
   #dropNodes(n: number, keys: string[]): void {
     for (const key of keys) {
       this.#query('DELETE FROM nodes WHERE n = ? AND key = ?').run(n, key);
-      const files = this.#query<[string | null]>('DELETE FROM results WHERE n = ? AND key = ? RETURNING file').all(n, key);
+      const files = this.#query<[string | null]>('DELETE FROM results WHERE n = ? AND key = ? RETURNING file').all(
+        n,
+        key,
+      );
       for (const [file] of files) {
         if (file === null) continue;
         this.#query('DELETE FROM files WHERE n = ? AND name = ?').run(n, file);
@@ -231,7 +241,9 @@ export class Writer {
     const repeated = storedRequest !== null;
     const stop = { requestId: storedRequest ?? requestId, requestedAtMs: storedAt ?? requestedAtMs };
     const affected = [id, ...this.#descendants(id).flatMap((child) => (child.status < LIVE ? [child.id] : []))];
-    const mark = this.#query('UPDATE executions SET stop_request = ?, stop_at = ? WHERE id = ? AND stop_request IS NULL');
+    const mark = this.#query(
+      'UPDATE executions SET stop_request = ?, stop_at = ? WHERE id = ? AND stop_request IS NULL',
+    );
     for (const each of affected) mark.run(stop.requestId, stop.requestedAtMs, each);
     return { kind: 'requested', repeated, ...stop, affected };
   }
@@ -267,7 +279,9 @@ export class Writer {
   }
 
   getReceipt(executionId: string): string | null {
-    const row = this.#query<[string]>('SELECT body FROM receipts JOIN executions USING (n) WHERE id = ?').get(executionId);
+    const row = this.#query<[string]>('SELECT body FROM receipts JOIN executions USING (n) WHERE id = ?').get(
+      executionId,
+    );
     return row?.[0] ?? null;
   }
 
@@ -301,7 +315,14 @@ export class Writer {
   listChildren(
     parent: string,
     place: string,
-  ): [id: string, status: number, error: string | null, errorCode: string | null, stopped: number, item: number | null][] {
+  ): [
+    id: string,
+    status: number,
+    error: string | null,
+    errorCode: string | null,
+    stopped: number,
+    item: number | null,
+  ][] {
     return this.#query<[string, number, string | null, string | null, number, number | null]>(
       `SELECT id, status, error, error_code, stop_request IS NOT NULL, item FROM executions
        WHERE parent = ? AND place = ? ORDER BY item`,
@@ -395,7 +416,12 @@ export class Writer {
   // Audit, keys, settings
 
   appendAudit(id: string, project: string | null, outcome: string | null, body: string): void {
-    this.#query('INSERT OR IGNORE INTO audit (id, project, outcome, body) VALUES (?,?,?,?)').run(id, project, outcome, body);
+    this.#query('INSERT OR IGNORE INTO audit (id, project, outcome, body) VALUES (?,?,?,?)').run(
+      id,
+      project,
+      outcome,
+      body,
+    );
   }
 
   completeAudit(id: string, outcome: string): void {
