@@ -25,8 +25,9 @@ export function opened(what: string): () => void {
 }
 
 export const mochaHooks = {
-  beforeAll(this: Mocha.Context): void {
+  async beforeAll(this: Mocha.Context): Promise<void> {
     this.timeout(0);
+    await ownTimer();
     beforeAll = resources(() => true);
   },
 
@@ -44,6 +45,7 @@ export const mochaHooks = {
 
   async afterAll(this: Mocha.Context): Promise<void> {
     this.timeout(0);
+    await ownTimer();
     const left = await untilNothing(
       () => [...announced(false), ...grown(beforeAll, resources(keepsAlive))],
       graceAtEndMs,
@@ -52,6 +54,11 @@ export const mochaHooks = {
     if (leaks.length > 0) throw new Error(leaks.join('\n'));
   },
 };
+
+/** Mocha arms a timer, though without a limit, once a hook has returned its promise: it counts before and after. */
+async function ownTimer(): Promise<void> {
+  await null;
+}
 
 /** Those that do not come and go by themselves while a server that outlives a test is at work. */
 function exact(type: string): boolean {
