@@ -9,13 +9,6 @@ const backlog = 4096;
 /** Calls that wait at once; more are answered 503. */
 const waitingMax = 10_000;
 
-export interface DemoEndpointOptions {
-  /** Taken if it is free, otherwise any; 0 is any. Default 0. */
-  port?: number;
-  /** Called when a caller closes its connection before it was answered. */
-  onAborted?: (path: string) => void;
-}
-
 export interface DemoEndpoint {
   /** Such as `http://127.0.0.1:43117`. */
   readonly url: string;
@@ -30,8 +23,10 @@ export interface DemoEndpoint {
 /**
  * The service that the demonstration's workflows call: `/slow?seconds=600` answers late, `/status` says that a
  * job is still running. On loopback, and without any state worth protecting.
+ *
+ * `port` is taken if it is free, otherwise any; 0 is any.
  */
-export async function startDemoEndpoint({ port = 0, onAborted }: DemoEndpointOptions = {}): Promise<DemoEndpoint> {
+export async function startDemoEndpoint({ port }: { port: number }): Promise<DemoEndpoint> {
   let waiting = 0;
   let aborted = 0;
   let polls = 0;
@@ -39,11 +34,11 @@ export async function startDemoEndpoint({ port = 0, onAborted }: DemoEndpointOpt
   function answer(request: IncomingMessage, response: ServerResponse): void {
     const { pathname, searchParams } = new URL(request.url ?? '/', 'http://demo');
     if (pathname === '/status') send(response, 200, { state: 'running', polls: ++polls });
-    else if (pathname === '/slow') slow(pathname, Number(searchParams.get('seconds') ?? 600), response);
+    else if (pathname === '/slow') slow(Number(searchParams.get('seconds') ?? 600), response);
     else send(response, 404, { error: 'only /status and /slow are here' });
   }
 
-  function slow(path: string, seconds: number, response: ServerResponse): void {
+  function slow(seconds: number, response: ServerResponse): void {
     if (!(seconds >= 0 && seconds <= slowMaxSeconds)) {
       return send(response, 400, { error: `expected seconds from 0 to ${slowMaxSeconds}` });
     }
@@ -53,9 +48,7 @@ export async function startDemoEndpoint({ port = 0, onAborted }: DemoEndpointOpt
     response.once('close', () => {
       clearTimeout(timer);
       waiting--;
-      if (response.writableFinished) return;
-      aborted++;
-      onAborted?.(path);
+      if (!response.writableFinished) aborted++;
     });
   }
 
