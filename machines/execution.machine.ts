@@ -42,6 +42,7 @@ export const executionMachine = setup({
   types: {} as { input: ExecutionInput; context: ExecutionContext; events: ExecutionEvent },
   guards: {
     allSettled: ({ context }) => context.live === 0,
+    failedBefore: ({ context }) => context.failure !== null,
     failsFast: ({ context, event }) => context.failFast && event.type === 'node.settled' && event.failure !== null,
     concludedWell: ({ context, event }) =>
       event.type === 'execution.concluded' && event.failure === null && context.failure === null,
@@ -117,7 +118,10 @@ export const executionMachine = setup({
           { target: 'failed', actions: 'noteConclusion' },
         ],
         'execution.stop': { target: 'failed', actions: 'noteStop' },
-        'execution.abort': { target: 'failed', actions: 'noteVerdict' },
+        'execution.abort': [
+          { guard: 'failedBefore' },
+          { target: 'concluding', reenter: true, actions: 'noteVerdict' },
+        ],
       },
     },
     /** Stop: the gate is closed, every node was told. */

@@ -73,6 +73,8 @@ export interface NodeContext {
   wakeAtMs: number | null;
   deadlineAtMs: number | null;
   failure: Verdict | null;
+  /** Under failFast: no other try follows. */
+  lastTry: boolean;
 }
 
 /** Attempts lost before a node fails with FS_LOST. */
@@ -80,6 +82,10 @@ export const LOST_MAX = 5;
 
 const deadline = (policy: NodePolicy, atMs: number): number | null =>
   policy.timeoutMs === null ? null : atMs + policy.timeoutMs;
+
+function triesRemain({ lastTry, tries, policy }: NodeContext): boolean {
+  return !lastTry && tries + 1 < policy.attemptsMax;
+}
 
 /** Wait before the try after `tries` failed ones, ms. */
 export function backoffMs(policy: NodePolicy, tries: number): number {
@@ -95,13 +101,13 @@ const nodeSetup = setup({
     isLoop: ({ context }) => context.mode === 'loop',
     isWait: ({ context }) => context.mode === 'wait',
     mayRetry: ({ context, event }) =>
-      event.type === 'work.failed' && event.retryable && context.tries + 1 < context.policy.attemptsMax,
-    triesRemain: ({ context }) => context.tries + 1 < context.policy.attemptsMax,
+      event.type === 'work.failed' && event.retryable && triesRemain(context),
+    triesRemain: ({ context }) => triesRemain(context),
     mayRerun: ({ context }) => context.policy.rerun && context.lost + 1 < LOST_MAX,
     confirmsAbort: ({ context }) => context.policy.confirmsAbort,
     bodyFailed: ({ event }) => event.type === 'iteration.ended' && event.failure !== null,
     bodyFailedForGood: ({ context, event }) =>
-      event.type === 'iteration.ended' && event.failure !== null && context.tries + 1 >= context.policy.attemptsMax,
+      event.type === 'iteration.ended' && event.failure !== null && !triesRemain(context),
     pauses: ({ event }) => event.type === 'loop.continue' && event.wakeAtMs !== null,
   },
   actions: {
@@ -166,6 +172,7 @@ const nodeSetup = setup({
       wakeAtMs: ({ event }) => (event.type === 'loop.continue' ? event.wakeAtMs : null),
     }),
     endPause: assign({ wakeAtMs: null }),
+    noteLastTry: assign({ lastTry: true }),
   },
 });
 
@@ -183,6 +190,7 @@ const chartFrom = (initial: 'ready' | 'held' | 'waiting' | 'running' | 'looping'
       wakeAtMs: null,
       deadlineAtMs: deadline(input.policy, input.nowMs),
       failure: input.failure,
+      lastTry: false,
     }),
     initial,
     states: {
@@ -218,6 +226,7 @@ const chartFrom = (initial: 'ready' | 'held' | 'waiting' | 'running' | 'looping'
             { target: 'failed', actions: 'noteTimeout' },
           ],
           'execution.end': { target: 'failed', actions: 'noteFailure' },
+          'execution.failFast': { actions: 'noteLastTry' },
         },
       },
       running: {
@@ -240,6 +249,7 @@ const chartFrom = (initial: 'ready' | 'held' | 'waiting' | 'running' | 'looping'
             { guard: 'confirmsAbort', target: 'aborting', actions: ['noteFailure', 'abortWork'] },
             { target: 'failed', actions: ['noteFailure', 'abandonWork'] },
           ],
+          'execution.failFast': { actions: 'noteLastTry' },
         },
       },
       looping: {

@@ -79,6 +79,7 @@ export class ExecutionHost implements ExecutionEdge {
   stopReport: StopReport | null = null;
   #stopWaits: { intent: StopIntent; path: DeliveryPath } | null = null;
   #reloading = false;
+  #conclusions = 0;
   #giveUp: Verdict | null = null;
   #afterReload: (() => void)[] = [];
   #graceTimer: Timer | null = null;
@@ -205,6 +206,7 @@ export class ExecutionHost implements ExecutionEdge {
       wakeAtMs: number | null;
       deadlineAtMs: number | null;
       failure: Verdict | null;
+      lastTry: boolean;
     };
     const { value, version: _version, ...saved } = machine;
     const snapshot = nodeMachines[saved.mode].resolveState({ value, context: { edge: slot, policy: slot.policy(), ...saved } });
@@ -346,42 +348,45 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   conclude(failure: Verdict | null): void {
-    const concluded = (verdict: Verdict | null): void => {
-      if (!this.over) this.send({ type: 'execution.concluded', failure: verdict }, null);
+    this.#conclusions += 1;
+    const turn = this.#conclusions;
+    const concluded = (verdict: Verdict | null): void => this.send({ type: 'execution.concluded', failure: verdict }, null);
+    /** For answers that were waited for: a stop, a timeout or a restart that came meanwhile decides instead. */
+    const later = (change: () => void): void => {
+      this.enter(() => {
+        if (turn === this.#conclusions && this.#stateValue() === 'concluding') change();
+      });
     };
     if (failure !== null) {
       const followUp = this.env.followUp(this, failure);
-      if (followUp === null) {
-        concluded(null);
-        return;
+      if (followUp === null) concluded(null);
+      else {
+        followUp.then(
+          (execution) =>
+            later(() => {
+              if (execution !== null) this.#creates.push(execution);
+              concluded(null);
+            }),
+          (error: unknown) => this.env.crashed(this, error),
+        );
       }
-      const generation = this.actor;
-      followUp.then(
-        (execution) => {
-          if (generation !== this.actor) return;
-          if (execution !== null) this.#creates.push(execution);
-          concluded(null);
-        },
-        (error: unknown) => this.env.crashed(this, error),
-      );
       return;
     }
-    try {
-      const generation = this.actor;
-      settle(
-        this.#outputs(),
-        (outputs) => {
-          if (generation !== this.actor) return;
-          this.header.outputs = outputs as Json;
-          concluded(null);
-        },
-        (error) => {
-          if (generation === this.actor) concluded({ error: `outputs: ${messageOf(error)}`, errorCode: 'FS_EXPRESSION' });
-        },
-      );
-    } catch (error) {
+    const done = (outputs: unknown): void => {
+      this.header.outputs = outputs as Json;
+      concluded(null);
+    };
+    const failed = (error: unknown): void =>
       concluded({ error: `outputs: ${messageOf(error)}`, errorCode: 'FS_EXPRESSION' });
+    let outputs: unknown;
+    try {
+      outputs = this.#outputs();
+    } catch (error) {
+      failed(error);
+      return;
     }
+    if (outputs instanceof Promise) outputs.then((value) => later(() => done(value)), (error) => later(() => failed(error)));
+    else done(outputs);
   }
 
   #outputs(): unknown | Promise<unknown> {

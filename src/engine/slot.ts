@@ -161,6 +161,7 @@ export class Slot implements NodeEdge {
       wakeAtMs: context.wakeAtMs,
       deadlineAtMs: context.deadlineAtMs,
       failure: context.failure as Json,
+      lastTry: context.lastTry,
     };
   }
 
