@@ -53,6 +53,9 @@ With --json: one JSON value per line.`,
     );
 };
 
+/** Of the longest type. */
+const TYPE_WIDTH = 19;
+
 function eventLine(event: ExecutionEvent, color: (style: Style | undefined, text: string) => string, columns: number): string {
   const place = [event.node, event.iterations?.length ? `[${event.iterations.join(',')}]` : '', event.attempt !== undefined && event.attempt > 1 ? `try ${event.attempt}` : '']
     .filter((part) => part)
@@ -60,8 +63,10 @@ function eventLine(event: ExecutionEvent, color: (style: Style | undefined, text
   const head = `${event.at}  ${String(event.seq).padStart(6)}  `;
   const data = event.data === undefined || event.data === null ? '' : JSON.stringify(event.data);
   const tail = plain(`  ${place.padEnd(16)}  ${data}`).trimEnd();
-  const room = columns - head.length - 18;
-  return head + color(styleOf(event.type), event.type.padEnd(18)) + (tail.length > room ? `${tail.slice(0, Math.max(0, room - 1))}…` : tail);
+  if (tail === '') return head + color(styleOf(event.type), event.type);
+  const room = columns - head.length - TYPE_WIDTH;
+  const fitted = tail.length > room ? `${tail.slice(0, Math.max(0, room - 1))}…` : tail;
+  return head + color(styleOf(event.type), event.type.padEnd(TYPE_WIDTH)) + fitted;
 }
 
 function styleOf(type: ExecutionEvent['type']): Style | undefined {

@@ -1,4 +1,5 @@
-import { resolveConfig, settings } from '../../config.ts';
+import { type Config, resolveConfig, settings } from '../../config.ts';
+import { FullstopError } from '../../errors.ts';
 import { type Define, exit, spell } from '../cli.ts';
 import { plain } from '../terminal.ts';
 import { repeat } from '../values.ts';
@@ -23,7 +24,7 @@ finish goes on after the next start. A second one ends it at once.`,
         const { json, ...given } = command.opts<Record<string, string[]> & { json?: boolean }>();
         const flags = Object.fromEntries(settings.map(({ flag }) => [flag, given[camelCase(flag)]]));
         const config = resolveConfig(cli.terminal.env, flags);
-        const { startServer } = await import('../../runtime.ts');
+        const [{ startServer }, { destination, pino }] = await Promise.all([import('../../runtime.ts'), import('pino')]);
 
         let signalled = 0;
         let stop = (): void => {};
@@ -37,7 +38,9 @@ finish goes on after the next start. A second one ends it at once.`,
           stop();
         });
         try {
-          const server = await startServer(config);
+          const server = await startServer(config, pino({ level: config.logLevel }, destination(2))).catch((error: unknown) => {
+            throw withRemedy(error, config);
+          });
           if (json) cli.jsonLine({ url: server.url, firstVisitUrl: server.firstVisitUrl, demo: server.demo });
           else cli.terminal.out(welcome(server));
           await ended;
@@ -45,10 +48,24 @@ finish goes on after the next start. A second one ends it at once.`,
         } finally {
           done();
         }
-        return exit.ok;
+        // Everything is durable: whatever still keeps this process alive has no say.
+        cli.terminal.exitNow(exit.ok);
       }),
     );
 };
+
+/** What the system says about an address or a directory, with what to do about it. */
+function withRemedy(error: unknown, config: Config): unknown {
+  const { code } = error as { code?: string };
+  const remedies: Record<string, string> = {
+    EADDRINUSE: `port ${config.port} of ${config.host} is taken: end what listens there, or choose another with --port (0 picks a free one)`,
+    EADDRNOTAVAIL: `${config.host} is no address of this machine: choose one of its own with --host`,
+    EACCES: `not allowed to listen on port ${config.port} or to write ${config.dataDir}: choose others with --port and --data`,
+    ENOTFOUND: `${config.host} is no known host: choose an address of this machine with --host`,
+  };
+  const remedy = code === undefined ? undefined : remedies[code];
+  return remedy === undefined ? error : new FullstopError('FS_UNAVAILABLE', remedy, { cause: error });
+}
 
 const camelCase = (flag: string): string => flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 
