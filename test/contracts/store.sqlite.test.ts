@@ -10,7 +10,7 @@ import { expect } from 'chai';
 import { createSqliteStore } from '../../src/adapters/sqlite/store.ts';
 import { hasCode, messageOf } from '../../src/errors.ts';
 import type { ExecutionStore } from '../../src/ports/store.ts';
-import { commit, event, finalCommit, id, newExecution, node, result } from './rows.ts';
+import { commit, event, finalCommit, id, newExecution, node, receipt, result } from './rows.ts';
 import { executionStoreContract, rejection } from './store.contract.ts';
 
 const temporary = (): Promise<string> => mkdtemp(join(tmpdir(), 'fullstop-store-'));
@@ -128,6 +128,35 @@ describe('the sqlite store on its disk', () => {
     db.exec('PRAGMA user_version = 1');
     db.close();
     await open();
+  });
+
+  it('leaves no row of a deleted execution', async () => {
+    await open();
+    const tables = ['executions', 'starts', 'nodes', 'events', 'results', 'triggers', 'receipts', 'files'];
+    await store.createExecution(newExecution({ id: a }));
+    await store.putTrigger({ id: 't', executionId: a, name: 'go', payload: null, atMs: 1 });
+    const results = [result(a, 'n/-', 'x'.repeat(4 * 1024 * 1024))];
+    await store.commit(finalCommit(a, { nodes: [node('n/-')], results, receipt: receipt(a) }));
+    const db = new DatabaseSync(join(directory, 'fullstop.sqlite'));
+    const filled = (): string[] => tables.filter((table) => db.prepare(`SELECT 1 FROM ${table}`).get() !== undefined);
+    try {
+      expect(filled()).to.deep.equal(tables);
+      await store.deleteExecution(a);
+      expect(filled()).to.deep.equal([]);
+    } finally {
+      db.close();
+    }
+  });
+
+  it('takes big outputs many at once in batches it can hold', async () => {
+    await open();
+    await store.createExecution(newExecution({ id: a }));
+    const big = 'x'.repeat(1_000_000);
+    const commits = Array.from({ length: 100 }, (_, index) =>
+      store.commit(commit(a, { v: index + 1, results: [result(a, `n${index}/-`, `${index}${big}`)] })),
+    );
+    for (const outcome of await Promise.all(commits)) expect(outcome.kind).to.equal('committed');
+    expect((await store.readResult(`${a}/n99/-/1`)) === `99${big}`).to.equal(true);
   });
 
   it('says that a directory cannot be used', async () => {

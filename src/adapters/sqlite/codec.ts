@@ -205,6 +205,14 @@ export function encodeCommit(commit: Commit): EncodedCommit {
   ];
 }
 
+/** Characters of its outputs: of all parts these may be big. */
+export function sizeOf([, , , , , , changes, , , results]: EncodedCommit): number {
+  let size = 0;
+  for (const text of results) size += text.length;
+  if (changes?.at(-2) === 'outputs') size += String(changes.at(-1)).length;
+  return size;
+}
+
 function encodeChanges(header: Commit['header']): (string | number | null)[] | null {
   const changes: (string | number | null)[] = [];
   if (header.status !== undefined) changes.push('status', statusNumber(header.status));

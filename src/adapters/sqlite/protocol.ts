@@ -10,7 +10,8 @@ export type Operations = Record<string, (...args: never[]) => unknown>;
 
 export type Call = [operation: string, ...args: unknown[]];
 
-export type ToThread = Call[] | 'close';
+/** `size`: characters of the calls' big texts, so that a thread takes no more than it can hold. */
+export type ToThread = { calls: Call[]; size: number } | 'close';
 
 export interface ThreadError {
   code: ErrorCode;

@@ -3,6 +3,9 @@ import { type ErrorCode, errorCodes, messageOf } from '../../errors.ts';
 import type { Call, FromThread, ThreadError, ToThread } from './protocol.ts';
 import { isOutage } from './sql.ts';
 
+/** Characters of big texts after which a thread takes no more calls into a batch. */
+const BATCH_SIZE_MAX = 16 * 1024 * 1024;
+
 /** What a thread does with the calls that wait; the rest of its life is the same for all. */
 export interface Served {
   /** How many calls `run` takes at most. */
@@ -25,15 +28,20 @@ export function serve(open: (send: (message: FromThread) => void) => Served): vo
     return;
   }
   let waiting: Call[] = [];
+  let size = 0;
   let closing = false;
   const take = (message: ToThread): void => {
-    if (message === 'close') closing = true;
-    else waiting = waiting.length === 0 ? message : waiting.concat(message);
+    if (message === 'close') {
+      closing = true;
+      return;
+    }
+    waiting = waiting.length === 0 ? message.calls : waiting.concat(message.calls);
+    size += message.size;
   };
   port.on('message', (first: ToThread) => {
     take(first);
     for (;;) {
-      while (waiting.length < served.batchMax) {
+      while (waiting.length < served.batchMax && size < BATCH_SIZE_MAX) {
         const next = receiveMessageOnPort(port) as { message: ToThread } | undefined;
         if (next === undefined) break;
         take(next.message);
@@ -41,6 +49,7 @@ export function serve(open: (send: (message: FromThread) => void) => Served): vo
       if (waiting.length === 0) break;
       const batch = waiting.slice(0, served.batchMax);
       waiting = waiting.slice(served.batchMax);
+      if (waiting.length === 0) size = 0;
       served.run(batch);
     }
     if (closing) {

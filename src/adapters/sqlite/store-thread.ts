@@ -10,14 +10,17 @@ interface Waiting {
   decode: ((value: never) => unknown) | undefined;
 }
 
-/** Calls posted before the turn is over: the thread works on them while this one makes more. */
+/** So many calls are posted before the turn is over: the thread works on them while this one makes more. */
 const POST_AT = 64;
+
+/** So many characters of big texts, too: a thread takes a message whole, and its memory is bounded. */
+const POST_AT_SIZE = 4 * 1024 * 1024;
 
 /**
  * The main thread's end of a store thread.
  *
- * The calls of one turn of the event loop are posted as one message, many of them as several. A thread that dies takes the calls under
- * way with it (FS_UNAVAILABLE) and is started again by the next one.
+ * The calls of one turn of the event loop are posted as one message, many of them as several. A thread that
+ * dies takes the calls under way with it (FS_UNAVAILABLE) and is started again by the next one.
  */
 export class StoreThread<Ops extends Operations> {
   readonly #name: string;
@@ -27,6 +30,7 @@ export class StoreThread<Ops extends Operations> {
   #closing: (() => void) | null = null;
   #closed = false;
   #calls: Call[] = [];
+  #size = 0;
   #waiting: Waiting[] = [];
   /** Where the calls not answered yet begin in `#waiting`. */
   #answered = 0;
@@ -64,19 +68,20 @@ export class StoreThread<Ops extends Operations> {
   }
 
   call<K extends keyof Ops & string>(operation: K, ...args: Parameters<Ops[K]>): Promise<ReturnType<Ops[K]>> {
-    return this.#enqueue([operation, ...args], undefined);
+    return this.#enqueue([operation, ...args], 0, undefined);
   }
 
-  /** As `call`; `decode` makes the port's value of what the thread answers. */
-  callAs<K extends keyof Ops & string, T>(
+  /** As `call`, with big texts of `size` characters; `decode` makes the port's value of what the thread answers. */
+  callSized<K extends keyof Ops & string, T>(
+    size: number,
     decode: (value: ReturnType<Ops[K]>) => T,
     operation: K,
     ...args: Parameters<Ops[K]>
   ): Promise<T> {
-    return this.#enqueue([operation, ...args], decode as (value: never) => unknown);
+    return this.#enqueue([operation, ...args], size, decode as (value: never) => unknown);
   }
 
-  #enqueue<T>(call: Call, decode: Waiting['decode']): Promise<T> {
+  #enqueue<T>(call: Call, size: number, decode: Waiting['decode']): Promise<T> {
     return new Promise((resolve, reject) => {
       if (this.#closed) {
         reject(new FullstopError('FS_UNAVAILABLE', 'the store is closed'));
@@ -85,17 +90,19 @@ export class StoreThread<Ops extends Operations> {
       this.#waiting.push({ resolve, reject, decode });
       // After a turn's promises have run, so that all they call is in one message.
       const count = this.#calls.push(call);
-      if (count === 1) process.nextTick(() => this.#post());
-      else if (count === POST_AT) this.#post();
+      this.#size += size;
+      if (count >= POST_AT || this.#size >= POST_AT_SIZE) this.#post();
+      else if (count === 1) process.nextTick(() => this.#post());
     });
   }
 
   #post(): void {
     if (this.#calls.length === 0) return;
-    const calls = this.#calls;
+    const message = { calls: this.#calls, size: this.#size };
     this.#calls = [];
+    this.#size = 0;
     if (this.#worker === null) this.#start();
-    this.#send(calls);
+    this.#send(message);
   }
 
   #send(message: ToThread): void {

@@ -29,6 +29,7 @@ import {
   encodeCommit,
   encodeNew,
   placeOf,
+  sizeOf,
   statusOf,
 } from './codec.ts';
 import { DirectoryLock } from './lock.ts';
@@ -127,7 +128,8 @@ export class SqliteExecutionStore implements ExecutionStore {
   /** Not an async function: this is the hot path. */
   commit(commit: Commit): Promise<CommitOutcome> {
     try {
-      return this.#writer.callAs(decodeOutcome, 'commit', encodeCommit(commit));
+      const encoded = encodeCommit(commit);
+      return this.#writer.callSized(sizeOf(encoded), decodeOutcome, 'commit', encoded);
     } catch (error) {
       return Promise.reject(error);
     }
