@@ -245,6 +245,12 @@ describe('an http node', () => {
       await until(() => endpoint.sockets.size === 0, 'the endpoint sees the connection closed');
     });
 
+    it('refuses an answer that announces more, before any of it comes', async () => {
+      endpoint.answer = (_, response) => response.writeHead(200, { 'content-length': 21 }).flushHeaders();
+      expect(await failure({ maxBytes: 20 })).to.include({ code: 'FS_HTTP_TOO_LARGE' });
+      await until(() => endpoint.sockets.size === 0, 'the endpoint sees the connection closed');
+    });
+
     it('counts what a compressed answer becomes', async () => {
       endpoint.answer = (_, response) =>
         response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('x'.repeat(100_000)));
