@@ -129,9 +129,20 @@ const comprehensions: Record<string, number[]> = {
 };
 
 /** Names that the library gives a meaning as types. */
-const typeNames = new Set(
-  ['bool', 'bytes', 'double', 'google', 'int', 'list', 'map', 'null_type', 'optional', 'string', 'type', 'uint'],
-);
+const typeNames = new Set([
+  'bool',
+  'bytes',
+  'double',
+  'google',
+  'int',
+  'list',
+  'map',
+  'null_type',
+  'optional',
+  'string',
+  'type',
+  'uint',
+]);
 
 /** One walk over the syntax tree: what it refers to, and whether it may run inline. */
 class Walk {

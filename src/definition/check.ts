@@ -6,7 +6,7 @@ import { inputFault } from './inputs.ts';
 import { valueFaults } from './json-faults.ts';
 import { nodesMax } from './limits.ts';
 import { formatPath, nameFault, type PathKey } from './names.ts';
-import { allGraphs, isObject, objectOr, type OutlineGraph, type OutlineNode, outline, type Raw } from './outline.ts';
+import { allGraphs, isObject, type OutlineGraph, type OutlineNode, objectOr, outline, type Raw } from './outline.ts';
 import { Reachability } from './reachability.ts';
 import { parseCronSchedule } from './schedule.ts';
 import { schemaFaults } from './schema.ts';
@@ -110,7 +110,8 @@ class Checker {
       if (!isObject(spec) || typeof spec['type'] !== 'string') continue;
       const { type, enum: allowed, default: standard } = spec as unknown as InputSpec;
       if (Array.isArray(allowed)) {
-        for (const [index, item] of allowed.entries()) this.#addFault([...path, 'enum', index], inputFault({ type }, item));
+        for (const [index, item] of allowed.entries())
+          this.#addFault([...path, 'enum', index], inputFault({ type }, item));
       }
       if (standard === undefined) continue;
       const spec_ = Array.isArray(allowed) ? { type, enum: allowed } : { type };
@@ -130,7 +131,8 @@ class Checker {
     for (const [index, item] of schedule.entries()) {
       const path = ['on', 'schedule', index];
       const { cron, timezone, input } = objectOr(item);
-      if (typeof cron === 'string') this.#checkCron([...path, 'cron'], cron, typeof timezone === 'string' ? timezone : null);
+      if (typeof cron === 'string')
+        this.#checkCron([...path, 'cron'], cron, typeof timezone === 'string' ? timezone : null);
       for (const [name, value] of Object.entries(objectOr(input))) {
         const spec = Object.hasOwn(inputs, name) ? inputs[name] : undefined;
         if (spec === undefined) this.#add([...path, 'input', name], `the workflow has no input "${name}"`);
@@ -192,7 +194,13 @@ class Checker {
     for (const [name, template] of Object.entries(objectOr(this.#workflow['outputs']))) {
       const path = ['outputs', name];
       this.#checkName(path, name);
-      this.#checkTemplates(template, { path, node: null, roots: new Set(ordinaryRoots), iterBody: null, secrets: false });
+      this.#checkTemplates(template, {
+        path,
+        node: null,
+        roots: new Set(ordinaryRoots),
+        iterBody: null,
+        secrets: false,
+      });
     }
   }
 
@@ -210,7 +218,8 @@ class Checker {
       for (const part of parseTemplate(text) ?? []) {
         if (typeof part === 'string') continue;
         if (secretName(part.source) === null) this.#checkExpression(part.source, place);
-        else if (!place.secrets) this.#add(place.path, 'secrets may stand only in `with` of nodes that pass them on, such as http');
+        else if (!place.secrets)
+          this.#add(place.path, 'secrets may stand only in `with` of nodes that pass them on, such as http');
       }
     } catch (error) {
       this.#add(place.path, messageOf(error));
@@ -220,7 +229,8 @@ class Checker {
   /** A string that is to give a value of any type. */
   #checkWholeTemplate(text: unknown, place: Place): void {
     if (typeof text !== 'string') return;
-    if (!/^\$\{\{.*\}\}$/s.test(text)) this.#add(place.path, 'expected one template, ${{ CEL }}, and no text around it');
+    if (!/^\$\{\{.*\}\}$/s.test(text))
+      this.#add(place.path, 'expected one template, ${{ CEL }}, and no text around it');
     this.#checkTemplate(text, place);
   }
 
@@ -268,8 +278,10 @@ class Checker {
   }
 
   #nodeReferenceFault(name: string | undefined, field: string | undefined, place: Place): string | null {
-    if (name === undefined) return 'expected nodes.NAME: which nodes an expression reads must be known when it is saved';
-    if (field !== undefined && !nodeFields.includes(field)) return `nodes.${name} has ${nodeFields.join(', ')}, not "${field}"`;
+    if (name === undefined)
+      return 'expected nodes.NAME: which nodes an expression reads must be known when it is saved';
+    if (field !== undefined && !nodeFields.includes(field))
+      return `nodes.${name} has ${nodeFields.join(', ')}, not "${field}"`;
     if (place.node === null) {
       this.outputReads.add(name);
       return this.graph.byName.has(name) ? null : `there is no node "${name}"`;
@@ -286,7 +298,9 @@ class Checker {
       if (found === undefined) continue;
       for (const { reads } of readers) reads.add(name);
       if (this.#reachability.get(holder.graph)?.needs(holder, found)) return null;
-      return found === holder ? `"${name}" names itself` : `"${holder.name}" does not need "${name}": add it to its needs`;
+      return found === holder
+        ? `"${name}" names itself`
+        : `"${holder.name}" does not need "${name}": add it to its needs`;
     }
     return `there is no node "${name}"`;
   }
@@ -295,7 +309,8 @@ class Checker {
 /** The roots that expressions of a node see: the ordinary ones and those of every body it is in. */
 function rootsAround(node: OutlineNode): string[] {
   const roots = [...ordinaryRoots];
-  for (let outer = node.graph.outer; outer !== null; outer = outer.graph.outer) roots.push(...(outer.type?.bodyRoots ?? []));
+  for (let outer = node.graph.outer; outer !== null; outer = outer.graph.outer)
+    roots.push(...(outer.type?.bodyRoots ?? []));
   return roots;
 }
 

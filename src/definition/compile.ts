@@ -2,10 +2,10 @@
 import { z } from 'zod';
 import type { NodeType } from '../nodes/node-type.ts';
 import type { Json } from '../wire.ts';
-import { type Checked, check, type CheckOptions, checkDefinition } from './check.ts';
+import { type Checked, type CheckOptions, check, checkDefinition } from './check.ts';
 import { parseDuration } from './duration.ts';
 import { hashDefinition } from './hash.ts';
-import { objectOr, type OutlineGraph, type OutlineNode, type Raw } from './outline.ts';
+import { type OutlineGraph, type OutlineNode, objectOr, type Raw } from './outline.ts';
 import { invalidDefinition, parseDefinition } from './parse.ts';
 import type { CompiledNode, CompiledWorkflow, Graph, InputSpec, ScheduleSpec } from './types.ts';
 
@@ -23,8 +23,7 @@ export interface LoadedDefinition {
  * @throws FS_INVALID with every fault in `details.faults`; FS_TOO_LARGE.
  */
 export function loadDefinition(file: unknown, format?: 'yaml' | 'json'): LoadedDefinition {
-  const { value, ...options } =
-    format === undefined ? { value: file } : parseDefinition(String(file), format);
+  const { value, ...options } = format === undefined ? { value: file } : parseDefinition(String(file), format);
   const checked = checkOrThrow(value, options);
   const source = value as Json;
   const hash = hashDefinition(source);
@@ -60,7 +59,10 @@ function layOut(value: unknown, hash: string, { graph: outline, outputReads }: C
     hash,
     description: (workflow['description'] as string | undefined) ?? null,
     inputs: Object.fromEntries(
-      Object.entries(objectOr(workflow['inputs'])).map(([name, spec]) => [name, layOutInput(spec as Partial<InputSpec>)]),
+      Object.entries(objectOr(workflow['inputs'])).map(([name, spec]) => [
+        name,
+        layOutInput(spec as Partial<InputSpec>),
+      ]),
     ),
     schedules: layOutSchedules(on['schedule']),
     overlap: (on['overlap'] as 'skip' | 'allow' | undefined) ?? 'skip',
@@ -81,7 +83,11 @@ function layOutInput(spec: Partial<InputSpec>): InputSpec {
 function layOutSchedules(schedule: unknown): ScheduleSpec[] {
   if (schedule === undefined) return [];
   if (typeof schedule === 'string') return [{ cron: schedule, timezone: null, input: null }];
-  return (schedule as ScheduleSpec[]).map((item) => ({ ...item, timezone: item.timezone ?? null, input: item.input ?? null }));
+  return (schedule as ScheduleSpec[]).map((item) => ({
+    ...item,
+    timezone: item.timezone ?? null,
+    input: item.input ?? null,
+  }));
 }
 
 function layOutGraph(outline: OutlineGraph, outer: CompiledNode | null): Graph {

@@ -12,5 +12,7 @@ export function mapConstructorKeys(value: unknown): unknown {
   }
   const entries = Object.entries(value).map(([key, item]) => [key, mapConstructorKeys(item)] as const);
   if (Object.hasOwn(value, 'constructor')) return new Map(entries);
-  return entries.some(([key, item]) => item !== (value as Record<string, unknown>)[key]) ? Object.fromEntries(entries) : value;
+  return entries.some(([key, item]) => item !== (value as Record<string, unknown>)[key])
+    ? Object.fromEntries(entries)
+    : value;
 }

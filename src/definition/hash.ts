@@ -7,5 +7,7 @@ import type { Json } from '../wire.ts';
  * @see RFC 8785
  */
 export function hashDefinition(source: Json): string {
-  return createHash('sha256').update(canonicalize(source) as string).digest('hex');
+  return createHash('sha256')
+    .update(canonicalize(source) as string)
+    .digest('hex');
 }

@@ -42,7 +42,8 @@ export function checkInput(
 /** What is wrong with the value of an input; null when nothing is. */
 export function inputFault(spec: Pick<InputSpec, 'type' | 'enum'>, value: unknown): string | null {
   const found = Array.isArray(value) ? 'array' : value === null ? 'null' : typeof value;
-  if (found !== spec.type || (found === 'number' && !Number.isFinite(value))) return `expected ${spec.type}, found ${found}`;
+  if (found !== spec.type || (found === 'number' && !Number.isFinite(value)))
+    return `expected ${spec.type}, found ${found}`;
   if (spec.enum === undefined || spec.enum.some((allowed) => isDeepStrictEqual(allowed, value))) return null;
   return `expected one of ${JSON.stringify(spec.enum).slice(1, -1)}, found ${JSON.stringify(value).slice(0, 100)}`;
 }

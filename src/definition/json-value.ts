@@ -51,7 +51,8 @@ function convert(value: unknown, budget: Budget): unknown {
 function convertObject(value: object, budget: Budget): unknown {
   if (Array.isArray(value)) return convertList(value, budget);
   const prototype: unknown = Object.getPrototypeOf(value);
-  if (prototype === Object.prototype || prototype === null) return convertPlain(value as Record<string, unknown>, budget);
+  if (prototype === Object.prototype || prototype === null)
+    return convertPlain(value as Record<string, unknown>, budget);
   if (value instanceof Map) return convertMap(value, budget);
   if (value instanceof Set) return convertList([...value], budget);
   if (value instanceof Uint8Array) return convert(Buffer.from(value).toString('base64'), budget);

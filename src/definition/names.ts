@@ -1,8 +1,9 @@
 /** Names that CEL reads as something else. */
 const keywords = new Set(
-  ('true false null in as break const continue else for function if import let loop package namespace return var ' +
-    'void while')
-    .split(' '),
+  (
+    'true false null in as break const continue else for function if import let loop package namespace return var ' +
+    'void while'
+  ).split(' '),
 );
 
 /** Keys that would reach an object's prototype. */

@@ -5,7 +5,19 @@
  * swallows. The value is built here rather than by the library, whose bounds on aliases count them but not what they
  * grow to, and whose check for double keys takes quadratic time.
  */
-import { type Alias, type Document, isAlias, isMap, isNode, isScalar, isSeq, LineCounter, type Node, parseDocument, visit } from 'yaml';
+import {
+  type Alias,
+  type Document,
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Node,
+  parseDocument,
+  visit,
+} from 'yaml';
 import { FullstopError, messageOf } from '../errors.ts';
 import type { DefinitionFault, Json } from '../wire.ts';
 import { depthMax, sizeMaxBytes } from './limits.ts';
@@ -22,7 +34,10 @@ export interface ParsedDefinition {
  */
 export function parseDefinition(text: string, format: 'yaml' | 'json'): ParsedDefinition {
   if (Buffer.byteLength(text) > sizeMaxBytes) {
-    throw new FullstopError('FS_TOO_LARGE', `a workflow file has at most 1 MiB, found ${Buffer.byteLength(text)} bytes`);
+    throw new FullstopError(
+      'FS_TOO_LARGE',
+      `a workflow file has at most 1 MiB, found ${Buffer.byteLength(text)} bytes`,
+    );
   }
   refuseSteepText(text);
   if (format === 'json') refuseInvalidJson(text);
@@ -45,9 +60,13 @@ export function invalidDefinition(faults: DefinitionFault[]): FullstopError {
   const [first] = faults as [DefinitionFault];
   const where = [first.line === null ? '' : `line ${first.line}`, first.path].filter((part) => part !== '').join(', ');
   const more = faults.length === 1 ? '' : ` (and ${faults.length - 1} more)`;
-  return new FullstopError('FS_INVALID', `the workflow is not valid: ${where === '' ? '' : `${where}: `}${first.message}${more}`, {
-    details: { faults },
-  });
+  return new FullstopError(
+    'FS_INVALID',
+    `the workflow is not valid: ${where === '' ? '' : `${where}: `}${first.message}${more}`,
+    {
+      details: { faults },
+    },
+  );
 }
 
 /**
@@ -108,7 +127,8 @@ class Builder {
   build(node: unknown, path: PathKey[], line: number): Json {
     const here = isNode(node) && node.range != null ? this.#lines.linePos(node.range[0]).line : line;
     this.#size += 2;
-    if (this.#size > sizeMaxBytes) throw new FullstopError('FS_TOO_LARGE', 'a workflow has at most 1 MiB with its aliases written out');
+    if (this.#size > sizeMaxBytes)
+      throw new FullstopError('FS_TOO_LARGE', 'a workflow has at most 1 MiB with its aliases written out');
     if (path.length > depthMax) throw invalidDefinition([tooDeep(path, here)]);
     if (isAlias(node)) return this.#buildAlias(node, path, here);
     if (isMap(node)) return this.#buildMap(node.items, path, here);
@@ -156,7 +176,9 @@ function lineOf(document: Document, targets: Targets, lines: LineCounter, path: 
   for (const key of path) {
     if (isAlias(node)) node = targets.get(node);
     const found: { at: unknown; value: unknown } | undefined = isMap(node)
-      ? node.items.map((pair) => ({ at: pair.key, value: pair.value })).find(({ at }) => isScalar(at) && String(at.value) === key)
+      ? node.items
+          .map((pair) => ({ at: pair.key, value: pair.value }))
+          .find(({ at }) => isScalar(at) && String(at.value) === key)
       : isSeq(node) && typeof key === 'number' && key < node.items.length
         ? { at: node.items[key], value: node.items[key] }
         : undefined;

@@ -51,6 +51,8 @@ export function nextInstantMs(schedule: Schedule, fromMs: number): number | null
     case 'instant':
       return schedule.atMs;
     case 'cron':
-      return new Cron(schedule.cron, { timezone: schedule.timezone ?? 'UTC' }).nextRun(new Date(fromMs))?.getTime() ?? null;
+      return (
+        new Cron(schedule.cron, { timezone: schedule.timezone ?? 'UTC' }).nextRun(new Date(fromMs))?.getTime() ?? null
+      );
   }
 }

@@ -32,7 +32,10 @@ const nodes: z.ZodType = z
   .lazy(() => z.record(z.string(), node).refine((nodes) => Object.keys(nodes).length > 0, 'expected at least one node'))
   .meta({ id: 'nodes', title: 'Nodes by name', minProperties: 1, ...byName });
 
-const node = z.discriminatedUnion('type', [...nodeTypes.values()].map(nodeSchema) as unknown as [z.ZodObject, ...z.ZodObject[]]);
+const node = z.discriminatedUnion(
+  'type',
+  [...nodeTypes.values()].map(nodeSchema) as unknown as [z.ZodObject, ...z.ZodObject[]],
+);
 
 function nodeSchema(type: NodeType): z.ZodObject {
   return z
@@ -77,7 +80,9 @@ export const workflowSchema = z
     on: z
       .strictObject({
         schedule: z
-          .union([z.string(), z.array(scheduleSpec)], { error: 'expected a cron pattern, or a list of {cron, timezone, input}' })
+          .union([z.string(), z.array(scheduleSpec)], {
+            error: 'expected a cron pattern, or a list of {cron, timezone, input}',
+          })
           .optional(),
         overlap: z.enum(['skip', 'allow']).optional().describe('When the last one still runs; default skip'),
       })
@@ -123,11 +128,18 @@ function toFaults(issue: z.core.$ZodIssue): SchemaFault[] {
     const deeper = deepestBranch(issue);
     if (deeper !== null) return deeper.flatMap((inner) => toFaults({ ...inner, path: [...path, ...inner.path] }));
   }
-  return [{ path, message: issue.message.replace(/^Invalid input: /, '').replace(/, received undefined$/, ', but it is missing') }];
+  return [
+    {
+      path,
+      message: issue.message.replace(/^Invalid input: /, '').replace(/, received undefined$/, ', but it is missing'),
+    },
+  ];
 }
 
 /** Of a union's branches, the one that fits in kind and fails only within; null when none does. */
 function deepestBranch(issue: z.core.$ZodIssueInvalidUnion): z.core.$ZodIssue[] | null {
-  return issue.errors.find((branch) => branch.every(({ path, code }) => path.length > 0 || code === 'unrecognized_keys')) ?? null;
+  return (
+    issue.errors.find((branch) => branch.every(({ path, code }) => path.length > 0 || code === 'unrecognized_keys')) ??
+    null
+  );
 }
-

@@ -13,13 +13,16 @@ export const delayNode: NodeType = {
   with: z.strictObject({ duration: durationOrTemplate.optional(), until: instantOrTemplate.optional() }),
   check(node) {
     const given = Object(node['with']) as Record<string, unknown>;
-    return (given['duration'] === undefined) === (given['until'] === undefined) ? 'expected either with.duration or with.until' : null;
+    return (given['duration'] === undefined) === (given['until'] === undefined)
+      ? 'expected either with.duration or with.until'
+      : null;
   },
   run: {
     kind: 'timer',
     until(rendered, nowMs) {
       const { duration, until } = rendered as { duration?: unknown; until?: unknown };
-      if (duration !== undefined) return nowMs + expectMs(parseDuration(duration), 'with.duration', durationHint, duration);
+      if (duration !== undefined)
+        return nowMs + expectMs(parseDuration(duration), 'with.duration', durationHint, duration);
       return expectMs(parseInstant(until), 'with.until', instantHint, until);
     },
     output: (untilMs) => ({ until: new Date(untilMs).toISOString() }),

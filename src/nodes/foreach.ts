@@ -5,7 +5,8 @@ import { type NodeType, plainNodeType } from './node-type.ts';
 export const foreachNode: NodeType = {
   ...plainNodeType,
   type: 'foreach',
-  description: 'Runs its body for each of `items`, several at once; its output is a list of `{NAME: output}` or `{error}`.',
+  description:
+    'Runs its body for each of `items`, several at once; its output is a list of `{NAME: output}` or `{error}`.',
   keys: {
     items: z.string().describe('A template that gives a list of at most 10,000 items'),
     concurrency: z.int().min(1).max(10_000).default(10).describe('How many items run at once'),

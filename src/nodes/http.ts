@@ -27,14 +27,24 @@ export const httpNode: NodeType = {
     ).optional(),
     json: z.unknown().optional().describe('Sent as JSON'),
     body: scalar.optional().describe('Sent as it is; not beside json'),
-    expect: z.union([z.array(status).min(1), status], { error: 'expected a status, a range, or a list of them' }).optional(),
-    maxBytes: orTemplate(z.int().min(1).max(64 * 2 ** 20), 'a number of bytes, at most 64 MiB').optional(),
+    expect: z
+      .union([z.array(status).min(1), status], { error: 'expected a status, a range, or a list of them' })
+      .optional(),
+    maxBytes: orTemplate(
+      z
+        .int()
+        .min(1)
+        .max(64 * 2 ** 20),
+      'a number of bytes, at most 64 MiB',
+    ).optional(),
     redirects: orTemplate(z.int().min(0).max(20), 'a number of redirects, at most 20').optional(),
   }),
   secrets: true,
   check(node) {
     const given = Object(node['with']) as Record<string, unknown>;
-    return given['json'] !== undefined && given['body'] !== undefined ? 'expected with.json or with.body, found both' : null;
+    return given['json'] !== undefined && given['body'] !== undefined
+      ? 'expected with.json or with.body, found both'
+      : null;
   },
   run: { kind: 'task' },
 };

@@ -10,5 +10,8 @@ import { workflowNode } from './workflow.ts';
 
 /** Every node type by name. A new one is its file and its line here. */
 export const nodeTypes: Map<string, NodeType> = new Map(
-  [setNode, httpNode, whileNode, foreachNode, workflowNode, delayNode, holdNode, failNode].map((type) => [type.type, type]),
+  [setNode, httpNode, whileNode, foreachNode, workflowNode, delayNode, holdNode, failNode].map((type) => [
+    type.type,
+    type,
+  ]),
 );

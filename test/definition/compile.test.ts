@@ -149,7 +149,9 @@ outputs: { o: "\${{ nodes.b.output }} \${{ has(nodes.a.output.q) }}" }
   });
 
   it('reads the leaves for outputs where none are named', () => {
-    expect(readsOfOutputs(compiled(workflow('  a: { type: hold, trigger: t }', '  b: { type: hold, trigger: t }')))).to.deep.equal(['a', 'b']);
+    expect(
+      readsOfOutputs(compiled(workflow('  a: { type: hold, trigger: t }', '  b: { type: hold, trigger: t }'))),
+    ).to.deep.equal(['a', 'b']);
   });
 
   it('gives one hash for one content, whatever its layout, order or format', () => {
@@ -164,7 +166,9 @@ outputs: { o: "\${{ nodes.b.output }} \${{ has(nodes.a.output.q) }}" }
 
   it('hashes RFC 8785 canonical JSON with SHA-256', () => {
     // printf '{"a":[1e+21,"é"],"b":null}' | sha256sum
-    expect(hashDefinition({ b: null, a: [1e21, 'é'] })).to.equal('e386544a05de5ce7c18048992c2d3ff279070ccd1fca9ca04c56b197542746b6');
+    expect(hashDefinition({ b: null, a: [1e21, 'é'] })).to.equal(
+      'e386544a05de5ce7c18048992c2d3ff279070ccd1fca9ca04c56b197542746b6',
+    );
   });
 
   it('refuses with every fault in one error', () => {
@@ -177,7 +181,11 @@ outputs: { o: "\${{ nodes.b.output }} \${{ has(nodes.a.output.q) }}" }
     const chain = Object.fromEntries(
       Array.from({ length: 2_000 }, (_, i) => [
         `n${i}`,
-        { type: 'set', needs: i === 0 ? [] : [`n${i - 1}`], with: { value: i === 0 ? 1 : '${{ nodes.n0.output + 1 }}' } },
+        {
+          type: 'set',
+          needs: i === 0 ? [] : [`n${i - 1}`],
+          with: { value: i === 0 ? 1 : '${{ nodes.n0.output + 1 }}' },
+        },
       ]),
     );
     const wide = Object.fromEntries(
@@ -239,7 +247,10 @@ nodes:
   });
 
   it('refuses an input named __proto__', () => {
-    expect(check(JSON.parse('{"text": "a", "__proto__": {"count": 5}}'))).to.have.nested.property('faults[0].message', 'the workflow has no input "__proto__"');
+    expect(check(JSON.parse('{"text": "a", "__proto__": {"count": 5}}'))).to.have.nested.property(
+      'faults[0].message',
+      'the workflow has no input "__proto__"',
+    );
   });
 });
 

@@ -23,7 +23,10 @@ describe('parseDefinition', () => {
   });
 
   it('gives the lines of JSON, indented with tabs too', () => {
-    const { value, lineOf } = parseDefinition('{\n\t"name": "a\\u00e9\\ud83d\\ude00",\n\t"nodes": {\n\t\t"x": [1.5e3, true, null]\n\t}\n}', 'json');
+    const { value, lineOf } = parseDefinition(
+      '{\n\t"name": "a\\u00e9\\ud83d\\ude00",\n\t"nodes": {\n\t\t"x": [1.5e3, true, null]\n\t}\n}',
+      'json',
+    );
     expect(value).to.deep.equal({ name: 'aé😀', nodes: { x: [1500, true, null] } });
     expect(lineOf(['nodes', 'x'])).to.equal(4);
   });
@@ -65,7 +68,7 @@ describe('parseDefinition', () => {
     expect(parseFaults('{"a": "\\ud800"}', 'json')[0]?.message).to.equal('the text has half a surrogate pair');
     expect(parseFaults('{"a": 1e999}', 'json')[0]?.message).to.equal('Infinity is not a JSON value');
     expect(parseFaults('? [a]\n: b')[0]?.line).to.equal(1);
-    expect(parseFaults('a: !!binary aGk=')[0]?.line).to.equal(1);
+    for (const tag of ['!!binary', '!mine']) expect(parseFaults(`a: ${tag} aGk=`)[0]?.line).to.equal(1);
   });
 
   it('refuses more than 1 MiB', () => {
@@ -74,7 +77,10 @@ describe('parseDefinition', () => {
   });
 
   it('refuses aliases that grow beyond 1 MiB, and takes those that do not', () => {
-    expect(parseDefinition('a: &x {b: 1}\nc: [*x, *x]', 'yaml').value).to.deep.equal({ a: { b: 1 }, c: [{ b: 1 }, { b: 1 }] });
+    expect(parseDefinition('a: &x {b: 1}\nc: [*x, *x]', 'yaml').value).to.deep.equal({
+      a: { b: 1 },
+      c: [{ b: 1 }, { b: 1 }],
+    });
     const levels = Array.from({ length: 9 }, (_, i) => `l${i + 1}: &l${i + 1} [${Array(9).fill(`*l${i}`).join(', ')}]`);
     const error = thrownBy(() => parseDefinition(['l0: &l0 lol', ...levels].join('\n'), 'yaml'));
     expect(error.code).to.equal('FS_TOO_LARGE');
@@ -82,7 +88,9 @@ describe('parseDefinition', () => {
 
   it('takes the last anchor of a name before the alias', () => {
     expect(parseDefinition('a: &x 1\nb: *x\nc: &x 2\nd: *x', 'yaml').value).to.deep.equal({ a: 1, b: 1, c: 2, d: 2 });
-    expect(parseFaults('a: 1\nb: *x\nc: &x 1')).to.deep.equal([{ path: 'b', line: 2, message: 'there is no anchor "x" before its alias' }]);
+    expect(parseFaults('a: 1\nb: *x\nc: &x 1')).to.deep.equal([
+      { path: 'b', line: 2, message: 'there is no anchor "x" before its alias' },
+    ]);
   });
 
   it('refuses an alias within its own anchor', () => {

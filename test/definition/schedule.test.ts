@@ -7,13 +7,36 @@ import { thrownBy } from './support.ts';
 describe('parseDuration', () => {
   it('reads every unit, decimals and numbers of milliseconds', () => {
     const table: [unknown, number][] = [
-      ['250ms', 250], ['30s', 30_000], ['5m', 300_000], ['2h', 7_200_000], ['1d', 86_400_000], ['0s', 0], ['1.5s', 1_500], [250, 250], [0, 0],
+      ['250ms', 250],
+      ['30s', 30_000],
+      ['5m', 300_000],
+      ['2h', 7_200_000],
+      ['1d', 86_400_000],
+      ['0s', 0],
+      ['1.5s', 1_500],
+      [250, 250],
+      [0, 0],
     ];
     for (const [text, ms] of table) expect(parseDuration(text), String(text)).to.equal(ms);
   });
 
   it('reads nothing else', () => {
-    for (const value of ['', '5', '5 s', '-1s', '1w', 's', '1e3s', '1h30m', -1, Number.NaN, Infinity, null, {}, '99999999d']) {
+    for (const value of [
+      '',
+      '5',
+      '5 s',
+      '-1s',
+      '1w',
+      's',
+      '1e3s',
+      '1h30m',
+      -1,
+      Number.NaN,
+      Infinity,
+      null,
+      {},
+      '99999999d',
+    ]) {
       expect(parseDuration(value), String(value)).to.equal(null);
     }
   });
@@ -27,7 +50,16 @@ describe('parseInstant', () => {
   });
 
   it('reads nothing else', () => {
-    for (const value of ['2030-02-29', '2030-13-01', '2030-01-31T25:00:00Z', '2030-01-31T08:00:00', 'tomorrow', '2030', 5, null]) {
+    for (const value of [
+      '2030-02-29',
+      '2030-13-01',
+      '2030-01-31T25:00:00Z',
+      '2030-01-31T08:00:00',
+      'tomorrow',
+      '2030',
+      5,
+      null,
+    ]) {
       expect(parseInstant(value), String(value)).to.equal(null);
     }
   });

@@ -1,6 +1,6 @@
-import { tooLongInline } from '../../definition/cel-environment.ts';
 import { describe, type Expression, inlineCel } from '../../definition/cel.ts';
-import type { Expressions, ExpressionScope } from '../../ports/expressions.ts';
+import { tooLongInline } from '../../definition/cel-environment.ts';
+import type { ExpressionScope, Expressions } from '../../ports/expressions.ts';
 import { expressionError } from './expression-error.ts';
 import { ExpressionThread } from './expression-thread.ts';
 import { Templates } from './template-plan.ts';

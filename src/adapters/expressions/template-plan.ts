@@ -74,7 +74,14 @@ export class Templates {
         for (const [key, entry] of plan.entries) {
           const rendered = this.#apply(entry, copy[key], scope, pending);
           copy[key] = rendered;
-          if (rendered instanceof Promise) pending.push(quiet(rendered.then((result) => { copy[key] = result; })));
+          if (rendered instanceof Promise)
+            pending.push(
+              quiet(
+                rendered.then((result) => {
+                  copy[key] = result;
+                }),
+              ),
+            );
         }
         return copy;
       }

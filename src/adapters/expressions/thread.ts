@@ -1,6 +1,7 @@
 /** The expression thread: evaluates one expression after the other, for as long as it is let. */
-import { workerData } from 'node:worker_threads';
+
 import type { MessagePort } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { createCel, describe } from '../../definition/cel.ts';
 
 export interface ThreadRequest {
