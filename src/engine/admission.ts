@@ -91,9 +91,11 @@ export class Admission {
     if (began) this.#count(host, -1);
     this.recount(host);
     const waiting = this.#blocked.get(keyOf(host));
-    if (waiting === undefined) return;
-    this.#blocked.delete(keyOf(host));
-    this.#queue.unshift(...waiting);
+    // One place became free: the oldest of those that wait for it takes it.
+    const next = waiting?.shift();
+    if (waiting?.length === 0) this.#blocked.delete(keyOf(host));
+    if (next === undefined) return;
+    this.#queue.unshift(next);
     this.admit();
   }
 
