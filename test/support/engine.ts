@@ -1,0 +1,460 @@
+/** One engine on ports that a test holds in its hands: time, store, bus, work, ids. */
+import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
+import { createMemoryStore, type MemoryStore } from '../../src/adapters/memory/store.ts';
+import { loadDefinition } from '../../src/definition/compile.ts';
+import type { EngineApi, StartRequest } from '../../src/engine/api.ts';
+import type { EngineOptions } from '../../src/engine/engine.ts';
+import type { EnginePorts } from '../../src/engine/environment.ts';
+import { recordOf } from '../../src/engine/views.ts';
+import { FullstopError } from '../../src/errors.ts';
+import type { Bus, StopMessage } from '../../src/ports/bus.ts';
+import type { Expressions } from '../../src/ports/expressions.ts';
+import type { Ids } from '../../src/ports/ids.ts';
+import type { Commit, EventRow, ExecutionStore } from '../../src/ports/store.ts';
+import type { NodeWork, Task, WorkReport } from '../../src/ports/work.ts';
+import { composeEngine } from '../../src/runtime.ts';
+import type { ExecutionEvent, ExecutionRecord, Json, NodeRecord, StopReceipt } from '../../src/wire.ts';
+import { countingIds } from './seeds.ts';
+import { VirtualClock } from './virtual-clock.ts';
+
+/** What happens to a call of the store: it goes through, fails before, fails after it was applied, or waits. */
+export type Intervention =
+  | 'pass'
+  | 'fail'
+  /** Applied, and its answer is lost: rejects with FS_UNAVAILABLE. */
+  | 'lose'
+  | { holdBefore: Promise<unknown> }
+  | { holdAfter: Promise<unknown> };
+
+export interface StoreCall {
+  method: keyof ExecutionStore;
+  args: readonly unknown[];
+}
+
+/** Between an engine and the store that outlives it: counts, delays, loses, and dies with its engine. */
+export class StoreGate {
+  readonly inner: MemoryStore;
+  readonly store: ExecutionStore;
+  readonly commits: Commit[] = [];
+  /** The engine's process is dead: nothing is applied, nothing is answered. */
+  dead = false;
+  intervene: (call: StoreCall) => Intervention | undefined = () => undefined;
+  /** Called after a commit was applied. */
+  onCommit: (commit: Commit) => void = () => undefined;
+
+  constructor(inner: MemoryStore) {
+    this.inner = inner;
+    this.store = new Proxy(inner, {
+      get: (target, method: keyof ExecutionStore) => {
+        if (method === 'trouble') return () => target.trouble();
+        return (...args: unknown[]) => this.#call(method, args);
+      },
+    });
+  }
+
+  async #call(method: keyof ExecutionStore, args: unknown[]): Promise<unknown> {
+    if (this.dead) return never();
+    // What the engine gave is what is written, whatever it does with it later.
+    const given = structuredClone(args);
+    const how = this.intervene({ method, args: given }) ?? 'pass';
+    if (how === 'fail') throw unavailable();
+    if (typeof how === 'object' && 'holdBefore' in how) {
+      await how.holdBefore;
+      if (this.dead) return never();
+    }
+    const answer = await (this.inner[method] as (...args: unknown[]) => Promise<unknown>).apply(this.inner, given);
+    if (this.dead) return never();
+    if (method === 'commit' && (answer as { kind: string }).kind === 'committed') {
+      const commit = given[0] as Commit;
+      this.commits.push(commit);
+      this.onCommit(commit);
+      if (this.dead) return never();
+    }
+    if (how === 'lose') throw unavailable();
+    if (typeof how === 'object' && 'holdAfter' in how) {
+      await how.holdAfter;
+      if (this.dead) return never();
+    }
+    return answer;
+  }
+}
+
+function never(): Promise<never> {
+  return new Promise(() => undefined);
+}
+
+function unavailable(): FullstopError {
+  return new FullstopError('FS_UNAVAILABLE', 'the test made this call fail');
+}
+
+/** Work that does what the test says: by default tasks wait, and an abort ends them at once. */
+export class FakeWork implements NodeWork {
+  readonly started: Task[] = [];
+  readonly aborted: string[] = [];
+  ignoreAborts = false;
+  dead = false;
+  /** What becomes of a task by itself; null: it waits for `answer`. */
+  behave: (task: Task) => WorkReport | null = () => null;
+  readonly #clock: VirtualClock;
+  readonly #running = new Map<string, (report: WorkReport) => void>();
+  readonly #trace: (line: string) => void;
+
+  constructor(clock: VirtualClock, trace: (line: string) => void) {
+    this.#clock = clock;
+    this.#trace = trace;
+  }
+
+  /** Identities of the tasks that run. */
+  get running(): string[] {
+    return [...this.#running.keys()];
+  }
+
+  start(task: Task, report: (report: WorkReport) => void): void {
+    if (this.dead) return;
+    if (this.started.some((other) => other.id === task.id)) throw new Error(`task ${task.id} was started twice`);
+    this.#trace(`work.start ${task.id}`);
+    this.started.push(structuredClone(task));
+    this.#running.set(task.id, report);
+    const own = this.behave(task);
+    if (own !== null) this.#clock.defer(() => this.answer(task.id, own));
+  }
+
+  abort(taskId: string): void {
+    if (this.dead) return;
+    this.#trace(`work.abort ${taskId}`);
+    this.aborted.push(taskId);
+    if (!this.ignoreAborts) this.#clock.defer(() => this.answer(taskId, { kind: 'aborted', outcome: 'aborted' }));
+  }
+
+  /** Reports on a running task: by its identity, or by its node's path where one task of it runs. */
+  answer(idOrNode: string, report: WorkReport): boolean {
+    if (this.dead) return false;
+    const id = this.#running.has(idOrNode)
+      ? idOrNode
+      : this.running.find((running) => running.slice(running.indexOf('/') + 1).startsWith(`${idOrNode}/`));
+    const tell = id === undefined ? undefined : this.#running.get(id);
+    if (id === undefined || tell === undefined) return false;
+    this.#running.delete(id);
+    this.#trace(`work.report ${id} ${report.kind}`);
+    tell(report);
+    return true;
+  }
+
+  complete(idOrNode: string, output: unknown = null): boolean {
+    return this.answer(idOrNode, { kind: 'completed', output });
+  }
+
+  fail(idOrNode: string, error = 'broken', retryable = true): boolean {
+    return this.answer(idOrNode, { kind: 'failed', error, code: 'FS_FAILED', retryable });
+  }
+}
+
+class RecordingBus implements Bus {
+  readonly stops: StopMessage[] = [];
+  readonly events: { executionId: string; event: ExecutionEvent }[] = [];
+  readonly receipts: StopReceipt[] = [];
+  readonly #trace: (line: string) => void;
+  #onStop: (message: StopMessage) => void = () => undefined;
+
+  constructor(trace: (line: string) => void) {
+    this.#trace = trace;
+  }
+
+  hasListeners(): boolean {
+    return true;
+  }
+
+  hasListListeners(): boolean {
+    return true;
+  }
+
+  event(executionId: string, event: ExecutionEvent): void {
+    this.#trace(`bus.event ${executionId} ${JSON.stringify(event)}`);
+    this.events.push({ executionId, event });
+  }
+
+  changed(): void {}
+
+  receipt(receipt: StopReceipt): void {
+    this.receipts.push(structuredClone(receipt));
+  }
+
+  stop(message: StopMessage): void {
+    this.stops.push(message);
+  }
+
+  onStop(handler: (message: StopMessage) => void): void {
+    this.#onStop = handler;
+  }
+
+  /** A STOP that another engine sent. */
+  hear(message: StopMessage): void {
+    this.#onStop(message);
+  }
+}
+
+export interface RigOptions extends Partial<EngineOptions> {
+  /** Of an engine before, which is dead: what it left. */
+  inner?: MemoryStore;
+  ids?: Ids;
+  startMs?: number;
+  expressions?: Expressions;
+}
+
+export interface Rig {
+  readonly engine: EngineApi;
+  readonly clock: VirtualClock;
+  readonly gate: StoreGate;
+  /** The store behind the gate: what a test reads and writes past the engine. */
+  readonly store: MemoryStore;
+  readonly work: FakeWork;
+  readonly bus: RecordingBus;
+  readonly ids: Ids;
+  /** Commits, announcements and work in the order they happened. */
+  readonly trace: string[];
+  /** What the engine logged as errors: a test that expects some takes them out. */
+  readonly errors: string[];
+  /** Answers the workflow's name. */
+  save(yaml: string): Promise<string>;
+  /** Starts an execution and lets everything happen that needs no time. */
+  start(workflow: string, input?: Record<string, Json>, more?: Partial<StartRequest>): Promise<string>;
+  /** Saves, then starts. */
+  run(yaml: string, input?: Record<string, Json>): Promise<string>;
+  stop(id: string): Promise<Awaited<ReturnType<EngineApi['requestStop']>>>;
+  settle(): Promise<void>;
+  advance(ms: number): Promise<void>;
+  record(id: string): Promise<ExecutionRecord>;
+  node(id: string, path: string): Promise<NodeRecord>;
+  /** Status of each top-level node. */
+  statuses(id: string): Promise<Record<string, string>>;
+  events(id: string): Promise<EventRow[]>;
+  /** Events as short texts: `node.started a`. */
+  told(id: string): Promise<string[]>;
+  output(id: string, path: string): Promise<Json | undefined>;
+  receipt(id: string): Promise<StopReceipt>;
+  /** Ids of the children of an execution, in order of creation. */
+  children(id: string): Promise<string[]>;
+  /** Kills the engine as `kill -9` would; the answer runs on what it left. */
+  crash(downMs?: number, options?: RigOptions): Promise<Rig>;
+  /** Ends what the rig has; checks that what is stored makes sense. */
+  close(): Promise<void>;
+}
+
+const open = new Set<Rig>();
+
+/** Closes every rig that the test opened, and checks what each leaves behind: for `afterEach`. */
+export async function closeRigs(): Promise<void> {
+  const rigs = [...open];
+  open.clear();
+  for (const rig of rigs) await rig.close();
+}
+
+export async function openRig(options: RigOptions = {}): Promise<Rig> {
+  const {
+    inner = createMemoryStore(),
+    ids = countingIds(),
+    startMs,
+    expressions = createExpressions(),
+    ...engineOptions
+  } = options;
+  const clock = new VirtualClock(startMs);
+  const trace: string[] = [];
+  const tell = (line: string): void => {
+    trace.push(`${clock.nowMs()} ${line}`);
+  };
+  const gate = new StoreGate(inner);
+  gate.onCommit = (commit) => tell(`commit ${JSON.stringify(commit)}`);
+  const work = new FakeWork(clock, tell);
+  const bus = new RecordingBus(tell);
+  const errors: string[] = [];
+  const log: EnginePorts['log'] = {
+    info: () => undefined,
+    warn: (data, message) => {
+      if (message.includes('refused')) errors.push(`${message} ${JSON.stringify(data)}`);
+    },
+    error: (data, message) => errors.push(`${message} ${JSON.stringify(data)}`),
+  };
+  const engine = composeEngine({ store: gate.store, bus, clock, ids, expressions, work, log }, engineOptions);
+  let closed = false;
+
+  const rig: Rig = {
+    engine,
+    clock,
+    gate,
+    store: inner,
+    work,
+    bus,
+    ids,
+    trace,
+    errors,
+
+    async save(yaml) {
+      const { source, hash, compiled } = loadDefinition(yaml, 'yaml');
+      await inner.saveDefinition({ project: 'default', name: compiled.name, hash, source, savedAtMs: clock.nowMs() });
+      const changed = engine.workflowChanged('default', compiled.name);
+      await clock.settle();
+      await changed;
+      return compiled.name;
+    },
+
+    async start(workflow, input = {}, more = {}) {
+      const started = engine.startExecution({
+        project: 'default',
+        workflow,
+        input,
+        labels: {},
+        idempotencyKey: null,
+        ...more,
+      });
+      started.catch(() => undefined);
+      await clock.settle();
+      return (await started).header.id;
+    },
+
+    async run(yaml, input) {
+      return rig.start(await rig.save(yaml), input);
+    },
+
+    async stop(id) {
+      const stopped = engine.requestStop(id);
+      stopped.catch(() => undefined);
+      await clock.settle();
+      return stopped;
+    },
+
+    settle: () => clock.settle(),
+    advance: (ms) => clock.advance(ms),
+
+    async record(id) {
+      const stored = await inner.getExecution(id);
+      if (stored === null) throw new Error(`no execution ${id}`);
+      const { name, hash } = stored.header.workflow;
+      const row = await inner.getDefinition('default', name, hash);
+      const compiled = row === null ? null : loadDefinition(row.source).compiled;
+      return recordOf(stored, compiled, await inner.getReceipt(id), clock.nowMs());
+    },
+
+    async node(id, path) {
+      let { nodes } = await rig.record(id);
+      const names = path.split('/');
+      const last = names.pop() ?? '';
+      for (const name of names) nodes = nodes[name]?.iteration?.nodes ?? {};
+      const node = nodes[last];
+      if (node === undefined) throw new Error(`no node ${path} in ${id}`);
+      return node;
+    },
+
+    async statuses(id) {
+      return Object.fromEntries(
+        Object.entries((await rig.record(id)).nodes).map(([name, { status }]) => [name, status]),
+      );
+    },
+
+    events: async (id) => (await inner.readEvents(id, 1, 1e9)).items,
+
+    async told(id) {
+      return (await rig.events(id)).map(({ type, node, iterations }) =>
+        [type, node, iterations === null ? null : `[${iterations}]`].filter((part) => part !== null).join(' '),
+      );
+    },
+
+    async output(id, path) {
+      const stored = await inner.getExecution(id);
+      const row = stored?.nodes.findLast((each) => each.path === path);
+      return row === undefined ? undefined : inner.readResult(`${id}/${row.key}/${row.attempt}`);
+    },
+
+    async receipt(id) {
+      const receipt = await inner.getReceipt(id);
+      if (receipt === null) throw new Error(`no receipt of ${id}`);
+      return receipt;
+    },
+
+    async children(id) {
+      const { items } = await inner.listExecutions({ project: null, parent: id, limit: 1e6 });
+      return items.map((item) => item.id).reverse();
+    },
+
+    async crash(downMs = 0, more = {}) {
+      gate.dead = true;
+      work.dead = true;
+      open.delete(rig);
+      await rig.close();
+      return openRig({
+        ...options,
+        inner,
+        ids,
+        expressions: createExpressions(),
+        startMs: clock.nowMs() + downMs,
+        ...more,
+      });
+    },
+
+    async close() {
+      open.delete(rig);
+      if (closed) return;
+      closed = true;
+      if (!gate.dead) {
+        await clock.settle();
+        await checkStore(inner);
+      }
+      gate.dead = true;
+      await expressions.close();
+      if (errors.length > 0) throw new Error(`the engine logged: ${errors.join('\n')}`);
+    },
+  };
+
+  const started = engine.start();
+  await clock.settle();
+  await started;
+  open.add(rig);
+  return rig;
+}
+
+/** What holds of every stored execution at every moment (I1 to I3, events without gaps). @throws Error */
+export async function checkStore(store: ExecutionStore): Promise<void> {
+  const { items } = await store.listExecutions({ project: null, withChildren: true, limit: 1e6 });
+  for (const { id } of items) {
+    const stored = await store.getExecution(id);
+    if (stored === null) continue;
+    const { header, nodes } = stored;
+    const { items: events } = await store.readEvents(id, 1, 1e9);
+    const fault = (what: string): Error =>
+      new Error(
+        `${id} (${header.workflow.name}): ${what}\n${events.map((e) => `${e.seq} ${e.type} ${e.node ?? ''}`).join('\n')}`,
+      );
+    for (const [index, { seq }] of events.entries())
+      if (seq !== index + 1) throw fault(`event ${index + 1} has seq ${seq}`);
+    if (header.seq !== events.length) throw fault(`seq ${header.seq} with ${events.length} events`);
+    const ended = header.status === 'Complete' || header.status === 'Failed';
+    const terminal = events.findIndex(({ type }) => type === 'execution.completed' || type === 'execution.failed');
+    if (ended !== terminal >= 0) throw fault(`${header.status} with terminal event ${terminal}`);
+    if (ended && terminal !== events.length - 1) throw fault('an event follows the terminal one');
+    if (ended !== (header.endedAtMs !== null)) throw fault(`${header.status}, ended at ${header.endedAtMs}`);
+    if (ended && nodes.some(({ status }) => status === 'Running')) throw fault('ended with a Running node');
+    if (header.status === 'Complete' && header.error !== null) throw fault('Complete with an error');
+    if (header.status === 'Failed' && header.error === null) throw fault('Failed without an error');
+    if ((header.error === 'workflow stopped by user') !== (ended && header.stop !== null)) {
+      throw fault(`error "${header.error}" with stop ${JSON.stringify(header.stop)}`);
+    }
+    const stopped = events.findIndex(({ type }) => type === 'stop.requested');
+    for (const { type, node } of stopped < 0 ? [] : events.slice(stopped)) {
+      if (
+        [
+          'node.started',
+          'node.held',
+          'node.completed',
+          'iteration.started',
+          'task.queued',
+          'execution.started',
+        ].includes(type)
+      ) {
+        throw fault(`${type} ${node ?? ''} after the stop`);
+      }
+    }
+    const completed = events
+      .filter(({ type }) => type === 'node.completed')
+      .map((e) => `${e.node}[${e.iterations}]@${e.attempt}`);
+    if (new Set(completed).size !== completed.length) throw fault('a node completed twice');
+  }
+}
