@@ -115,7 +115,6 @@ export async function* followEvents(
         }
         if (await alarm.sleep(times.quietMs)) {
           signal?.throwIfAborted();
-          if (connection.over !== null) throw connection.over;
         } else {
           const page = await patiently(connection, signal, times, () => connection.call('execution.events', { id, from: next }, signal));
           if (page.items.length > 0 && buffer.length === 0) leave();
@@ -164,7 +163,6 @@ export async function* followReceipt(
   try {
     for (;;) {
       signal?.throwIfAborted();
-      if (connection.over !== null) throw connection.over;
       const receipt: StopReceipt | null = newest;
       newest = null;
       if (receipt !== null) {
@@ -248,7 +246,6 @@ export async function* watchExecutions(
   try {
     for (;;) {
       signal?.throwIfAborted();
-      if (connection.over !== null) throw connection.over;
       if (!joined) {
         joined = true;
         try {

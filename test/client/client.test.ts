@@ -206,6 +206,12 @@ describe('client', () => {
       while (seen.at(-1)?.id !== 'last') seen.push((await changes.next()).value);
       expect(seen.length).to.be.below(10);
       expect(seen.filter((changed) => changed?.id === ID).at(-1)).to.include({ seq: 500 });
+      // A late push of an older state changes nothing.
+      server.emit('execution.changed', item({ seq: 502 }));
+      server.emit('execution.changed', item({ seq: 501 }));
+      server.handlers.health = () => ({ status: 'ok' });
+      await client.health();
+      expect((await changes.next()).value).to.include({ seq: 502 });
     });
 
     it('reads after a reconnect what it may have missed', async () => {
