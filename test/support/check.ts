@@ -20,6 +20,7 @@ const steps: Record<string, Step> = {
     runTool('@biomejs/biome/bin/biome', 'check', '--error-on-warnings', ...(write ? ['--write'] : [])),
   'import directions': breaches,
   'docs/errors.md': () => errorSectionFaults(readFileSync(join(root, 'docs/errors.md'), 'utf8')),
+  'docs/stopping.md': () => testLinkFaults('docs/stopping.md'),
   'docs/machines.md': async (write) => {
     const { renderMachineDocs } = await import('./machine-docs.ts');
     return generated('docs/machines.md', renderMachineDocs(), write);
@@ -49,6 +50,18 @@ export function errorSectionFaults(text: string): string[] {
       .filter((section, index) => sections.indexOf(section) < index)
       .map((section) => `${section} is there twice`),
   ];
+}
+
+/** A link to a test names a test that is there: `[NAME](FILE)`, or `[…](FILE "NAME")`. */
+function testLinkFaults(page: string): string[] {
+  const text = readFileSync(join(root, page), 'utf8');
+  return [...text.matchAll(/\[([^\]]+)\]\((\S+\.test\.ts)(?: "([^"]+)")?\)/g)].flatMap(([, label, file, title]) => {
+    const path = join(root, page, '..', file as string);
+    const name = title ?? (label as string);
+    return existsSync(path) && readFileSync(path, 'utf8').includes(`'${name}'`)
+      ? []
+      : [`${file} has no test '${name}'`];
+  });
 }
 
 function generated(file: string, wanted: string, write: boolean): string[] {
