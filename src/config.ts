@@ -82,7 +82,8 @@ export const settings: readonly Setting[] = [
     help: 'address to listen on; anything but loopback opens the server to the network',
     shown: '127.0.0.1',
     expected: 'a host name or an IP address, such as 127.0.0.1',
-    parse: (text) => (/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$/.test(text) ? text : undefined),
+    parse: (text) =>
+      /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*$/.test(text) ? text : undefined,
   }),
   setting({
     key: 'port',
@@ -240,7 +241,11 @@ function refuseUnknown(env: Environment, flags: Flags): void {
 }
 
 /** An empty variable counts as not set; an empty flag is a value. */
-function read(row: Setting, env: Environment, flags: Flags): { name: string; text: string; from: 'flag' | 'environment' } | null {
+function read(
+  row: Setting,
+  env: Environment,
+  flags: Flags,
+): { name: string; text: string; from: 'flag' | 'environment' } | null {
   const flag = flags[row.flag];
   if (flag !== undefined) {
     const values = [...new Set(typeof flag === 'string' ? [flag] : flag)];
@@ -298,7 +303,9 @@ export function removeServerFile(dataDir: string): void {
 export function readServerFile(dataDir: string): ServerFile | null {
   try {
     const content = JSON.parse(readFileSync(serverFile(dataDir), 'utf8')) as Partial<ServerFile>;
-    return typeof content.url === 'string' && typeof content.pid === 'number' ? { url: content.url, pid: content.pid } : null;
+    return typeof content.url === 'string' && typeof content.pid === 'number'
+      ? { url: content.url, pid: content.pid }
+      : null;
   } catch {
     return null;
   }
@@ -322,7 +329,9 @@ function readAdminKey(dataDir: string): string | null {
     return key === '' ? null : key;
   } catch (error) {
     if ((error as { code?: string }).code === 'ENOENT' || (error as { code?: string }).code === 'ENOTDIR') return null;
-    throw new FullstopError('FS_UNAVAILABLE', `cannot read ${adminKeyFile(dataDir)}: ${(error as Error).message}`, { cause: error });
+    throw new FullstopError('FS_UNAVAILABLE', `cannot read ${adminKeyFile(dataDir)}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -342,7 +351,10 @@ export interface ClientConfig {
  *
  * @throws FS_INVALID for a URL that is none.
  */
-export function resolveClientConfig(env: Environment = processEnvironment(), flags: { url?: string; data?: string } = {}): ClientConfig {
+export function resolveClientConfig(
+  env: Environment = processEnvironment(),
+  flags: { url?: string; data?: string } = {},
+): ClientConfig {
   const dataDir = resolve(flags.data ?? (env.FULLSTOP_DATA || configDefaults.dataDir));
   const written = readServerFile(dataDir);
   const { url, urlFrom } = resolveUrl(env, flags.url, written);
@@ -358,7 +370,11 @@ export function resolveClientConfig(env: Environment = processEnvironment(), fla
   return { url, urlFrom, key, keyFrom: key === null ? null : 'data directory' };
 }
 
-function resolveUrl(env: Environment, flag: string | undefined, written: ServerFile | null): Pick<ClientConfig, 'url' | 'urlFrom'> {
+function resolveUrl(
+  env: Environment,
+  flag: string | undefined,
+  written: ServerFile | null,
+): Pick<ClientConfig, 'url' | 'urlFrom'> {
   if (flag !== undefined) return { url: checkUrl('--url', flag), urlFrom: 'flag' };
   if (env.FULLSTOP_URL) return { url: checkUrl('FULLSTOP_URL', env.FULLSTOP_URL), urlFrom: 'environment' };
   if (written !== null) return { url: written.url, urlFrom: 'data directory' };
@@ -367,7 +383,14 @@ function resolveUrl(env: Environment, flag: string | undefined, written: ServerF
 
 function checkUrl(flag: string, text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
-  if (url === null || !['http:', 'https:'].includes(url.protocol) || url.username !== '' || url.pathname !== '/' || url.search !== '' || url.hash !== '') {
+  if (
+    url === null ||
+    !['http:', 'https:'].includes(url.protocol) ||
+    url.username !== '' ||
+    url.pathname !== '/' ||
+    url.search !== '' ||
+    url.hash !== ''
+  ) {
     throw invalid(flag, 'an address such as http://127.0.0.1:4747', JSON.stringify(text));
   }
   return text.replace(/\/+$/, '');

@@ -1,5 +1,5 @@
 /** The public names of the package, one by one. */
-export { connect } from './client/index.ts';
+
 export type {
   Client,
   ConnectOptions,
@@ -13,10 +13,11 @@ export type {
   StartRequest,
   WorkflowDetail,
 } from './client/index.ts';
-export { configDefaults, resolveConfig } from './config.ts';
+export { connect } from './client/index.ts';
 export type { Config, Environment, Flags, LogLevel } from './config.ts';
-export { errorCodes, FullstopError, hasCode, STOPPED_MESSAGE } from './errors.ts';
+export { configDefaults, resolveConfig } from './config.ts';
 export type { ErrorCode, FullstopErrorOptions } from './errors.ts';
+export { errorCodes, FullstopError, hasCode, STOPPED_MESSAGE } from './errors.ts';
 export { startServer } from './runtime.ts';
 export type {
   AuditItem,

@@ -36,10 +36,11 @@ export class Cli {
     this.terminal = terminal;
   }
 
-  /** An action for commander; the number it resolves to is the exit code, 0 when it is none. */
-  action<A extends unknown[]>(run: (...args: A) => Promise<number | void>): (...args: A) => Promise<void> {
+  /** An action for commander; a number it resolves to is the exit code, anything else is 0. */
+  action<A extends unknown[]>(run: (...args: A) => Promise<unknown>): (...args: A) => Promise<void> {
     return async (...args) => {
-      this.exitCode = (await run(...args)) ?? exit.ok;
+      const code = await run(...args);
+      this.exitCode = typeof code === 'number' ? code : exit.ok;
     };
   }
 
@@ -124,7 +125,10 @@ function withRemedy(error: unknown, config: ClientConfig): unknown {
     'data directory': `start it with ${startCommand}`,
     default: `start it with ${startCommand}, or set FULLSTOP_URL`,
   }[config.urlFrom];
-  return new FullstopError('FS_UNAVAILABLE', `nothing listens at ${config.url}: ${remedy}`, { cause: error, details: { reason: messageOf(error) } });
+  return new FullstopError('FS_UNAVAILABLE', `nothing listens at ${config.url}: ${remedy}`, {
+    cause: error,
+    details: { reason: messageOf(error) },
+  });
 }
 
 export function exitCodeOf(error: unknown): number {
@@ -137,7 +141,10 @@ export function exitCodeOf(error: unknown): number {
 export function report(terminal: Terminal, error: unknown, json: boolean): void {
   if (error instanceof Interrupted) return;
   if (json) {
-    const { code = error instanceof UsageError ? 'FS_INVALID' : 'FS_INTERNAL', details = null } = error as { code?: string; details?: unknown };
+    const { code = error instanceof UsageError ? 'FS_INVALID' : 'FS_INTERNAL', details = null } = error as {
+      code?: string;
+      details?: unknown;
+    };
     terminal.out(`${JSON.stringify({ error: { code, message: messageOf(error), details } }, null, 2)}\n`);
     return;
   }

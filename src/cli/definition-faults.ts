@@ -9,7 +9,12 @@ export function printFaults(cli: Cli, file: string, error: unknown): number | nu
   if (!hasCode(error, 'FS_INVALID')) return null;
   const faults = (error as { details?: { faults?: DefinitionFault[] } | null }).details?.faults;
   if (!Array.isArray(faults) || faults.length === 0) return null;
-  for (const fault of faults) cli.note(plain(`${file}:${fault.line === null ? '' : `${fault.line}:`} ${fault.path === '' ? '' : `${fault.path}: `}${fault.message}`));
+  for (const fault of faults)
+    cli.note(
+      plain(
+        `${file}:${fault.line === null ? '' : `${fault.line}:`} ${fault.path === '' ? '' : `${fault.path}: `}${fault.message}`,
+      ),
+    );
   cli.note(`${count(faults.length, 'fault')}; nothing was saved`);
   return exit.failed;
 }

@@ -51,7 +51,8 @@ export async function main(argv: readonly string[], terminal: Terminal): Promise
     const fault = error instanceof CommanderError ? new UsageError(error.message.replace(/^error: /, '')) : error;
     const json = argv.includes('--json');
     report(terminal, fault, json);
-    if (fault instanceof UsageError && !json) terminal.err(`See ${spell(known(argv[0]) ? `${argv[0]} --help` : '--help')}\n`);
+    if (fault instanceof UsageError && !json)
+      terminal.err(`See ${spell(known(argv[0]) ? `${argv[0]} --help` : '--help')}\n`);
     return exitCodeOf(fault);
   }
 }
@@ -77,7 +78,9 @@ async function run(argv: readonly string[], cli: Cli): Promise<void> {
   const { define } = await row.load();
   define(command, cli);
   if (row.remote) {
-    command.option('--url <url>', 'the server (FULLSTOP_URL)').option('--data <directory>', 'data directory that knows the server and its key (FULLSTOP_DATA)');
+    command
+      .option('--url <url>', 'the server (FULLSTOP_URL)')
+      .option('--data <directory>', 'data directory that knows the server and its key (FULLSTOP_DATA)');
   }
   command.option('--json', 'print JSON');
   for (const sub of command.commands) prepare(sub, cli.terminal);

@@ -39,8 +39,13 @@ export function table<T>(terminal: Terminal, columns: readonly Column<T>[], rows
       })
       .join(GAP)
       .trimEnd();
-  const lines = [line(columns.map((column) => column.title), () => 'dim')];
-  rows.forEach((row, at) => lines.push(line(cells[at] ?? [], (index) => columns[index]?.style?.(row))));
+  const lines = [
+    line(
+      columns.map((column) => column.title),
+      () => 'dim',
+    ),
+  ];
+  for (const [at, row] of rows.entries()) lines.push(line(cells[at] ?? [], (index) => columns[index]?.style?.(row)));
   return `${lines.join('\n')}\n`;
 }
 
@@ -64,7 +69,14 @@ export const ago = (at: string): string => `${span(Date.now() - Date.parse(at))}
 /** How an execution or a node is coloured. */
 export function statusStyle(status: string, stopped = false): Style | undefined {
   if (stopped) return 'yellow';
-  const styles: Record<string, Style> = { Running: 'cyan', Held: 'yellow', Complete: 'green', Failed: 'red', Pending: 'dim', Skipped: 'dim' };
+  const styles: Record<string, Style> = {
+    Running: 'cyan',
+    Held: 'yellow',
+    Complete: 'green',
+    Failed: 'red',
+    Pending: 'dim',
+    Skipped: 'dim',
+  };
   return styles[status];
 }
 

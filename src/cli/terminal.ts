@@ -64,7 +64,12 @@ export function processTerminal(): Terminal {
 }
 
 /** Colours `text` for stdout or stderr, where that is a terminal and NO_COLOR is not set. */
-export function paint(terminal: Terminal, style: Style | undefined, text: string, stream: 'out' | 'err' = 'out'): string {
+export function paint(
+  terminal: Terminal,
+  style: Style | undefined,
+  text: string,
+  stream: 'out' | 'err' = 'out',
+): string {
   const isTTY = stream === 'out' ? terminal.outIsTTY : terminal.errIsTTY;
   if (style === undefined || !isTTY || terminal.env.NO_COLOR) return text;
   return styleText(style, text, { validateStream: false });

@@ -36,13 +36,15 @@ export function jsonOrText(text: string): Json {
 export function parseTimeout(option: string, text: string): number {
   const ms = parseDurationMs(text);
   // Node's timers hold no more.
-  if (ms === undefined || ms > 2_147_483_647) throw new UsageError(`${option}: expected a duration such as 30s or 5m, found ${JSON.stringify(text)}`);
+  if (ms === undefined || ms > 2_147_483_647)
+    throw new UsageError(`${option}: expected a duration such as 30s or 5m, found ${JSON.stringify(text)}`);
   return ms;
 }
 
 export function parseCount(option: string, text: string, min = 1): number {
   const value = /^\d{1,9}$/.test(text) ? Number(text) : -1;
-  if (value < min) throw new UsageError(`${option}: expected a whole number of at least ${min}, found ${JSON.stringify(text)}`);
+  if (value < min)
+    throw new UsageError(`${option}: expected a whole number of at least ${min}, found ${JSON.stringify(text)}`);
   return value;
 }
 
@@ -57,7 +59,10 @@ export async function readText(terminal: Terminal, file: string): Promise<string
 }
 
 /** The first `max` items of a list that comes in pages, and whether there are more. */
-export async function readPages<T>(page: (cursor: { cursor?: string }) => Promise<List<T>>, max: number): Promise<{ items: T[]; more: boolean }> {
+export async function readPages<T>(
+  page: (cursor: { cursor?: string }) => Promise<List<T>>,
+  max: number,
+): Promise<{ items: T[]; more: boolean }> {
   const items: T[] = [];
   let cursor: string | null = null;
   do {

@@ -147,7 +147,8 @@ export function connect(options: ConnectOptions): Client {
     stop: (id) => call('execution.stop', { id }),
     preview: (id) => call('execution.preview', { id }),
     receipt: (id) => call('execution.receipt', { id }),
-    trigger: (id, name, payload) => call('execution.trigger', payload === undefined ? { id, name } : { id, name, payload }),
+    trigger: (id, name, payload) =>
+      call('execution.trigger', payload === undefined ? { id, name } : { id, name, payload }),
     delete: async (id) => void (await call('execution.delete', { id })),
     eventPage: (id, from) => call('execution.events', from === undefined ? { id } : { id, from }),
     events: (id, eventsOptions) => followEvents(connection, rooms, id, eventsOptions),
@@ -174,7 +175,8 @@ export function connect(options: ConnectOptions): Client {
     },
     stops: {
       bulk: async (request) => (await call('executions.stop', request)) as BulkStopAnswer,
-      dryRun: async (filter, inProject = {}) => (await call('executions.stop', { ...inProject, filter, dryRun: true })) as BulkStopDryRun,
+      dryRun: async (filter, inProject = {}) =>
+        (await call('executions.stop', { ...inProject, filter, dryRun: true })) as BulkStopDryRun,
     },
     keys: {
       list: () => call('key.list', {}),

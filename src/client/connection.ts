@@ -5,7 +5,7 @@
  * failed is never delivered afterwards.
  */
 import { io, type Socket } from 'socket.io-client';
-import { type ErrorCode, FullstopError, errorCodes } from '../errors.ts';
+import { type ErrorCode, errorCodes, FullstopError } from '../errors.ts';
 import type { ServerEvents } from '../wire.ts';
 import type { Verbs } from './verbs.ts';
 
@@ -83,7 +83,11 @@ export class Connection {
    * @throws what the server answered; FS_UNAVAILABLE when no answer came in time or the connection broke before
    * it (a change may then have happened); FS_UNAUTHENTICATED when the key was refused; the signal's reason.
    */
-  call<V extends keyof Verbs>(verb: V, payload: Verbs[V]['payload'], signal?: AbortSignal): Promise<Verbs[V]['answer']> {
+  call<V extends keyof Verbs>(
+    verb: V,
+    payload: Verbs[V]['payload'],
+    signal?: AbortSignal,
+  ): Promise<Verbs[V]['answer']> {
     if (this.#over !== null) return Promise.reject(this.#over);
     if (signal?.aborted) return Promise.reject(signal.reason);
     return new Promise((resolve, reject) => {
@@ -113,7 +117,9 @@ export class Connection {
       const timer = setTimeout(() => {
         call.fail(
           call.sent
-            ? unavailable(`${verb}: no answer from ${this.#url} within ${this.#timeoutMs} ms; whether it took effect is not known`)
+            ? unavailable(
+                `${verb}: no answer from ${this.#url} within ${this.#timeoutMs} ms; whether it took effect is not known`,
+              )
             : this.#unreachable(),
         );
       }, this.#timeoutMs);
@@ -178,7 +184,8 @@ export class Connection {
   #disconnected(reason: string): void {
     this.#lastTrouble = `disconnected (${reason})`;
     for (const call of [...this.#pending]) {
-      if (call.sent) call.fail(unavailable('the connection broke before the answer came; whether it took effect is not known'));
+      if (call.sent)
+        call.fail(unavailable('the connection broke before the answer came; whether it took effect is not known'));
     }
     this.#tellBreak();
     // The server closed it, as it does when it ends and when a key is deleted: the next attempt tells which.
@@ -218,7 +225,10 @@ function readAnswer(verb: string, answer: unknown): FullstopError | { data: unkn
     const refused = toError(error, `${verb} was refused`);
     if (ok === false && refused !== null) return refused;
   }
-  return new FullstopError('FS_INTERNAL', `${verb}: expected {ok, data} or {ok, error}, found ${JSON.stringify(answer)}`);
+  return new FullstopError(
+    'FS_INTERNAL',
+    `${verb}: expected {ok, data} or {ok, error}, found ${JSON.stringify(answer)}`,
+  );
 }
 
 /** null when `body` is no error body. A code that this client does not know is kept. */

@@ -116,7 +116,9 @@ export async function* followEvents(
         if (await alarm.sleep(times.quietMs)) {
           signal?.throwIfAborted();
         } else {
-          const page = await patiently(connection, signal, times, () => connection.call('execution.events', { id, from: next }, signal));
+          const page = await patiently(connection, signal, times, () =>
+            connection.call('execution.events', { id, from: next }, signal),
+          );
           if (page.items.length > 0 && buffer.length === 0) leave();
         }
       }
@@ -303,12 +305,19 @@ async function readMissed(
   return items;
 }
 
-const isTerminal = (event: ExecutionEvent): boolean => event.type === 'execution.completed' || event.type === 'execution.failed';
+const isTerminal = (event: ExecutionEvent): boolean =>
+  event.type === 'execution.completed' || event.type === 'execution.failed';
 
 const gap = (id: string, expected: number, found: number): FullstopError =>
   new FullstopError('FS_INTERNAL', `events of ${id} have a gap: expected seq ${expected}, found ${found}`);
 
-async function hasEnded(connection: Connection, id: string, next: number, signal: AbortSignal | undefined, times: FollowTimes): Promise<boolean> {
+async function hasEnded(
+  connection: Connection,
+  id: string,
+  next: number,
+  signal: AbortSignal | undefined,
+  times: FollowTimes,
+): Promise<boolean> {
   const record = await patiently(connection, signal, times, () => connection.call('execution.get', { id }, signal));
   return record.endedAt !== null && record.seq < next;
 }
@@ -319,7 +328,12 @@ function passes(connection: Connection, error: unknown): boolean {
 }
 
 /** Repeats a read until it succeeds or fails for good: a reconnect or a busy server is waited for. */
-async function patiently<T>(connection: Connection, signal: AbortSignal | undefined, times: FollowTimes, read: () => Promise<T>): Promise<T> {
+async function patiently<T>(
+  connection: Connection,
+  signal: AbortSignal | undefined,
+  times: FollowTimes,
+  read: () => Promise<T>,
+): Promise<T> {
   for (;;) {
     try {
       return await read();

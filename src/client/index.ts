@@ -9,13 +9,9 @@
  * client.close();
  * ```
  */
-export { connect } from './client.ts';
-export type { Client, ExecutionResult } from './client.ts';
-export type { ConnectOptions } from './connection.ts';
-export type { EventsOptions, FollowOptions } from './follow.ts';
-export type { ExecutionListQuery, Health, InProject, KeyRequest, StartRequest, WorkflowDetail } from './verbs.ts';
-export { FullstopError, hasCode, STOPPED_MESSAGE } from '../errors.ts';
+
 export type { ErrorCode } from '../errors.ts';
+export { FullstopError, hasCode, STOPPED_MESSAGE } from '../errors.ts';
 export type {
   AuditItem,
   BulkStopAnswer,
@@ -47,3 +43,8 @@ export type {
   WorkflowRef,
   WorkflowSaved,
 } from '../wire.ts';
+export type { Client, ExecutionResult } from './client.ts';
+export { connect } from './client.ts';
+export type { ConnectOptions } from './connection.ts';
+export type { EventsOptions, FollowOptions } from './follow.ts';
+export type { ExecutionListQuery, Health, InProject, KeyRequest, StartRequest, WorkflowDetail } from './verbs.ts';

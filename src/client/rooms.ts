@@ -29,7 +29,8 @@ export class Rooms {
   }
 
   leaveProject(query: { project?: string }): void {
-    if (this.#exit(`project:${query.project ?? ''}`)) this.#connection.call('executions.unsubscribe', query).catch(() => {});
+    if (this.#exit(`project:${query.project ?? ''}`))
+      this.#connection.call('executions.unsubscribe', query).catch(() => {});
   }
 
   #enter(room: string): void {

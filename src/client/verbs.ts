@@ -99,7 +99,10 @@ export interface Verbs {
   'execution.stop': Verb<{ id: string }, StopAnswer>;
   'execution.receipt': Verb<{ id: string }, StopReceipt>;
   'execution.preview': Verb<{ id: string }, StopPreview>;
-  'executions.stop': Verb<(InProject & { filter: ExecutionFilter; dryRun?: boolean }) | { setId: string }, BulkStopAnswer | BulkStopDryRun>;
+  'executions.stop': Verb<
+    (InProject & { filter: ExecutionFilter; dryRun?: boolean }) | { setId: string },
+    BulkStopAnswer | BulkStopDryRun
+  >;
   'execution.trigger': Verb<{ id: string; name: string; payload?: Json }, { duplicate: boolean }>;
   'execution.delete': Verb<{ id: string }, unknown>;
   'admission.set': Verb<{ paused: boolean }, { paused: boolean }>;

@@ -1,7 +1,7 @@
-import { expect } from 'chai';
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { expect } from 'chai';
 
 const bin = join(import.meta.dirname, '..', '..', 'bin', 'fullstop.js');
 
@@ -25,7 +25,9 @@ describe('bin/fullstop.js', () => {
     }
     const { status, stdout, stderr } = spawnSync(old.path, [bin, 'ps'], { encoding: 'utf8' });
     expect([status, stdout]).to.deep.equal([1, '']);
-    expect(stderr).to.match(/^fullstop: found Node\.js .+, needs 24 or newer: .+\n$/).and.to.contain(old.version);
+    expect(stderr)
+      .to.match(/^fullstop: found Node\.js .+, needs 24 or newer: .+\n$/)
+      .and.to.contain(old.version);
   });
 
   it('runs the sources of a checkout', () => {
@@ -38,7 +40,9 @@ describe('bin/fullstop.js', () => {
   });
 
   it('ends quietly when nobody reads its output', () => {
-    const { status, stderr } = spawnSync('sh', ['-c', '"$0" "$1" --help | true', process.execPath, bin], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync('sh', ['-c', '"$0" "$1" --help | true', process.execPath, bin], {
+      encoding: 'utf8',
+    });
     expect([status, stderr]).to.deep.equal([0, '']);
   });
 });

@@ -1,12 +1,24 @@
-import { expect } from 'chai';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'chai';
 import { main } from '../../src/cli/main.ts';
 import { type Column, span, table } from '../../src/cli/table.ts';
 import type { Terminal } from '../../src/cli/terminal.ts';
 import { FullstopError } from '../../src/errors.ts';
-import { event, finalReceipt, ID, item, OTHER_ID, receipt, record, ScriptedExecution, ScriptedServer, stopped, until } from '../client/scripted-server.ts';
+import {
+  event,
+  finalReceipt,
+  ID,
+  item,
+  OTHER_ID,
+  receipt,
+  record,
+  ScriptedExecution,
+  ScriptedServer,
+  stopped,
+  until,
+} from '../client/scripted-server.ts';
 
 interface Script extends Terminal {
   stdout: string;
@@ -73,7 +85,11 @@ describe('command line', () => {
     rmSync(directory, { recursive: true });
   });
 
-  const env = (): Record<string, string> => ({ FULLSTOP_URL: server.url, FULLSTOP_KEY: 'fs_key', FULLSTOP_DATA: directory });
+  const env = (): Record<string, string> => ({
+    FULLSTOP_URL: server.url,
+    FULLSTOP_KEY: 'fs_key',
+    FULLSTOP_DATA: directory,
+  });
   const run = (...argv: string[]): Promise<number> => main(argv, terminal);
   const file = (name: string, text: string): string => {
     writeFileSync(join(directory, name), text);
@@ -136,7 +152,9 @@ describe('command line', () => {
 
     it('is 0 for help, of every verb and with examples', async () => {
       expect(await run('--help')).to.equal(0);
-      const verbs = [...terminal.stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? {2,}\S/gm)].map(([, verb]) => verb as string);
+      const verbs = [...terminal.stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)? {2,}\S/gm)].map(
+        ([, verb]) => verb as string,
+      );
       expect(verbs).to.include.members(['serve', 'stop', 'doctor']);
       for (const verb of verbs.filter((one) => one !== 'npm')) {
         terminal.stdout = '';
@@ -181,7 +199,9 @@ describe('command line', () => {
         throw new FullstopError('FS_NOT_FOUND', 'expected a known execution');
       };
       expect(await run('show', ID, '--json')).to.equal(4);
-      expect(JSON.parse(terminal.stdout)).to.deep.equal({ error: { code: 'FS_NOT_FOUND', message: 'expected a known execution', details: null } });
+      expect(JSON.parse(terminal.stdout)).to.deep.equal({
+        error: { code: 'FS_NOT_FOUND', message: 'expected a known execution', details: null },
+      });
       expect(terminal.stderr).to.equal('');
     });
 
@@ -216,7 +236,28 @@ describe('command line', () => {
     });
 
     it('reads inputs as JSON where they parse and as text where they do not', async () => {
-      expect(await run('run', 'scan', '-i', 'n=3', '-i', 'host=10.0.0.1', '-i', 'list=[1]', '-i', 'eq=a=b', '-i', 'text="3"', '-l', 'ticket=OPS-17', '--idempotency-key', 'k', '--project', 'web')).to.equal(0);
+      expect(
+        await run(
+          'run',
+          'scan',
+          '-i',
+          'n=3',
+          '-i',
+          'host=10.0.0.1',
+          '-i',
+          'list=[1]',
+          '-i',
+          'eq=a=b',
+          '-i',
+          'text="3"',
+          '-l',
+          'ticket=OPS-17',
+          '--idempotency-key',
+          'k',
+          '--project',
+          'web',
+        ),
+      ).to.equal(0);
       expect(server.payloads('execution.start')).to.deep.equal([
         {
           workflow: 'scan',
@@ -232,7 +273,10 @@ describe('command line', () => {
     it('reads inputs from a file or stdin, and lets --input win', async () => {
       await run('run', 'scan', '--input-file', file('in.yaml', 'a: 1\nb: [2]\n'), '-i', 'a=5');
       await run('run', 'scan', '--input-file', '-');
-      expect(server.payloads('execution.start').map((payload) => (payload as { input: unknown }).input)).to.deep.equal([{ a: 5, b: [2] }, { from: 'stdin' }]);
+      expect(server.payloads('execution.start').map((payload) => (payload as { input: unknown }).input)).to.deep.equal([
+        { a: 5, b: [2] },
+        { from: 'stdin' },
+      ]);
       expect(await run('run', 'scan', '--input-file', file('list.json', '[1]'))).to.equal(2);
     });
 
@@ -289,10 +333,38 @@ describe('command line', () => {
 
   describe('ps', () => {
     it('asks with its filters and prints a table', async () => {
-      server.handlers['execution.list'] = () => ({ items: [item(), item({ id: OTHER_ID, status: 'Failed', error: 'boom\u0007' })], nextCursor: null });
-      expect(await run('ps', '--status', 'running', '--workflow', 'scan', '--stopped', '--label', 'a=b', '--text', 't', '--parent', ID, '--created-from', '2026-01-01')).to.equal(0);
+      server.handlers['execution.list'] = () => ({
+        items: [item(), item({ id: OTHER_ID, status: 'Failed', error: 'boom\u0007' })],
+        nextCursor: null,
+      });
+      expect(
+        await run(
+          'ps',
+          '--status',
+          'running',
+          '--workflow',
+          'scan',
+          '--stopped',
+          '--label',
+          'a=b',
+          '--text',
+          't',
+          '--parent',
+          ID,
+          '--created-from',
+          '2026-01-01',
+        ),
+      ).to.equal(0);
       expect(server.payloads('execution.list')).to.deep.equal([
-        { status: 'Running', workflow: 'scan', stoppedByUser: true, label: 'a=b', text: 't', parent: ID, createdFrom: '2026-01-01' },
+        {
+          status: 'Running',
+          workflow: 'scan',
+          stoppedByUser: true,
+          label: 'a=b',
+          text: 't',
+          parent: ID,
+          createdFrom: '2026-01-01',
+        },
       ]);
       const [head, first, second] = terminal.stdout.split('\n');
       expect(head).to.match(/^ID +WORKFLOW +STATUS +CREATED +TOOK +ERROR$/);
@@ -302,7 +374,10 @@ describe('command line', () => {
     });
 
     it('-q prints ids, page by page up to the limit', async () => {
-      server.handlers['execution.list'] = ({ cursor = '0' }) => ({ items: [item({ id: `id-${cursor}` })], nextCursor: String(Number(cursor) + 1) });
+      server.handlers['execution.list'] = ({ cursor = '0' }) => ({
+        items: [item({ id: `id-${cursor}` })],
+        nextCursor: String(Number(cursor) + 1),
+      });
       expect(await run('ps', '-q', '-n', '3')).to.equal(0);
       expect(terminal.stdout).to.equal('id-0\nid-1\nid-2\n');
     });
@@ -319,7 +394,12 @@ describe('command line', () => {
       await until(() => terminal.stdout.includes(OTHER_ID), 'the change is printed');
       terminal.interrupt();
       expect(await watching).to.equal(130);
-      expect(terminal.stdout.trim().split('\n').map((line) => JSON.parse(line).id)).to.deep.equal([ID, OTHER_ID]);
+      expect(
+        terminal.stdout
+          .trim()
+          .split('\n')
+          .map((line) => JSON.parse(line).id),
+      ).to.deep.equal([ID, OTHER_ID]);
     });
 
     it('colours on a terminal, and not with NO_COLOR', async () => {
@@ -389,7 +469,12 @@ describe('command line', () => {
       server.handlers['execution.receipt'] = () => receipt();
       const waiting = run('stop', ID, '--wait');
       await until(() => execution.subscribers.size > 0, 'it waits');
-      server.emit('stop.receipt', finalReceipt({ tasks: [{ node: 'call', attempt: 1, type: 'http', where: 'worker', outcome: 'aborted', ms: 2 }] }));
+      server.emit(
+        'stop.receipt',
+        finalReceipt({
+          tasks: [{ node: 'call', attempt: 1, type: 'http', where: 'worker', outcome: 'aborted', ms: 2 }],
+        }),
+      );
       expect(await waiting).to.equal(0);
       expect(terminal.stdout).to.contain('http call: aborted');
       expect(terminal.stdout).to.contain('ended: the final record is stored');
@@ -414,7 +499,10 @@ describe('command line', () => {
       const bulk = { matched: 2, requested: [ID, OTHER_ID], alreadyEnded: [], failed: [], startedMeanwhile: [] };
       beforeEach(() => {
         server.handlers['executions.stop'] = ({ dryRun }) => (dryRun ? { matched: 2, setId: OTHER_ID } : bulk);
-        server.handlers['execution.list'] = ({ status }) => ({ items: status === 'Running' ? [item()] : [], nextCursor: null });
+        server.handlers['execution.list'] = ({ status }) => ({
+          items: status === 'Running' ? [item()] : [],
+          nextCursor: null,
+        });
       });
 
       it('needs --yes where nobody can be asked', async () => {
@@ -422,7 +510,9 @@ describe('command line', () => {
         expect(terminal.stderr).to.contain('--yes');
         expect(server.calls).to.deep.equal([]);
         expect(await run('stop', '--workflow', 'scan', '--label', 'a=b', '--status', 'running', '--yes')).to.equal(0);
-        expect(server.payloads('executions.stop')).to.deep.equal([{ filter: { workflow: 'scan', label: 'a=b', status: 'Running' } }]);
+        expect(server.payloads('executions.stop')).to.deep.equal([
+          { filter: { workflow: 'scan', label: 'a=b', status: 'Running' } },
+        ]);
         expect(terminal.stdout).to.equal('2 stops requested, 0 had ended, 0 failed\n');
       });
 
@@ -443,7 +533,11 @@ describe('command line', () => {
       });
 
       it('exits 1 when a stop failed, and names what started meanwhile', async () => {
-        server.handlers['executions.stop'] = () => ({ ...bulk, failed: [{ id: ID, code: 'FS_UNAVAILABLE' }], startedMeanwhile: [OTHER_ID] });
+        server.handlers['executions.stop'] = () => ({
+          ...bulk,
+          failed: [{ id: ID, code: 'FS_UNAVAILABLE' }],
+          startedMeanwhile: [OTHER_ID],
+        });
         expect(await run('stop', '--all', '--yes')).to.equal(1);
         expect(terminal.stderr).to.contain(`${ID}: FS_UNAVAILABLE`).and.to.contain('1 execution started meanwhile');
       });
@@ -459,17 +553,38 @@ describe('command line', () => {
 
   it('events prints one page after another, and -f ends with the execution', async () => {
     execution.pageMax = 2;
-    execution.append(event(1, 'execution.created'), { ...event(2, 'node.started'), node: 'poll/check', iterations: [3] }, event(3, 'execution.completed'));
+    execution.append(
+      event(1, 'execution.created'),
+      { ...event(2, 'node.started'), node: 'poll/check', iterations: [3] },
+      event(3, 'execution.completed'),
+    );
     expect(await run('events', ID, '--from', '2')).to.equal(0);
     expect(terminal.stdout).to.match(/ 2 {2}node\.started +poll\/check \[3\]\n.* 3 {2}execution\.completed\n$/);
     terminal.stdout = '';
     expect(await run('events', '-f', '--json', ID)).to.equal(0);
-    expect(terminal.stdout.trim().split('\n').map((line) => JSON.parse(line).seq)).to.deep.equal([1, 2, 3]);
+    expect(
+      terminal.stdout
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line).seq),
+    ).to.deep.equal([1, 2, 3]);
   });
 
   it('show prints the nodes, those of the current iteration below their loop', async () => {
-    const node = { type: 'http', status: 'Running', error: null, errorCode: null, attempt: 1, startedAt: null, endedAt: null, hasOutput: false, where: 'worker' } as const;
-    execution.record = record({ nodes: { poll: { ...node, type: 'while', iteration: { index: 7, nodes: { check: node } } } } });
+    const node = {
+      type: 'http',
+      status: 'Running',
+      error: null,
+      errorCode: null,
+      attempt: 1,
+      startedAt: null,
+      endedAt: null,
+      hasOutput: false,
+      where: 'worker',
+    } as const;
+    execution.record = record({
+      nodes: { poll: { ...node, type: 'while', iteration: { index: 7, nodes: { check: node } } } },
+    });
     expect(await run('show', ID)).to.equal(0);
     expect(terminal.stdout).to.match(/poll +while +Running +1 +iteration 7\n· check +http/);
   });
@@ -500,13 +615,20 @@ describe('command line', () => {
   it('validate prints every fault with its line and exits 1', async () => {
     server.handlers['workflow.save'] = () => {
       throw new FullstopError('FS_INVALID', 'two faults', {
-        details: { faults: [{ path: 'nodes.a.needs[0]', line: 4, message: 'unknown node' }, { path: '', line: null, message: 'a cycle' }] },
+        details: {
+          faults: [
+            { path: 'nodes.a.needs[0]', line: 4, message: 'unknown node' },
+            { path: '', line: null, message: 'a cycle' },
+          ],
+        },
       });
     };
     const path = file('scan.yaml', 'name: scan\n');
     expect(await run('validate', path)).to.equal(1);
     expect(server.payloads('workflow.save')).to.deep.equal([{ definition: 'name: scan\n', dryRun: true }]);
-    expect(terminal.stderr).to.equal(`${path}:4: nodes.a.needs[0]: unknown node\n${path}: a cycle\n2 faults; nothing was saved\n`);
+    expect(terminal.stderr).to.equal(
+      `${path}:4: nodes.a.needs[0]: unknown node\n${path}: a cycle\n2 faults; nothing was saved\n`,
+    );
   });
 
   it('keys create prints the key alone on stdout', async () => {
@@ -545,7 +667,14 @@ describe('command line', () => {
     ];
     for (const [argv, verb, payload] of rows) {
       it(`fullstop ${argv.join(' ')} sends ${verb}, for people and as JSON`, async () => {
-        server.handlers[verb] = () => ({ items: [], nextCursor: null, name: 'scan', hash: 'c'.repeat(64), version: 1, definition: { name: 'scan' } });
+        server.handlers[verb] = () => ({
+          items: [],
+          nextCursor: null,
+          name: 'scan',
+          hash: 'c'.repeat(64),
+          version: 1,
+          definition: { name: 'scan' },
+        });
         expect(await run(...argv)).to.equal(0);
         expect(server.calls).to.deep.equal([{ verb, payload }]);
         terminal.stdout = '';
@@ -589,7 +718,9 @@ describe('command line', () => {
 
     for (const width of [50, 80, 120]) {
       it(`fit a terminal of ${width} columns, ids whole`, () => {
-        const lines = table(scripted({ NO_COLOR: '1' }, { columns: width }), columns, rows).trimEnd().split('\n');
+        const lines = table(scripted({ NO_COLOR: '1' }, { columns: width }), columns, rows)
+          .trimEnd()
+          .split('\n');
         expect(Math.max(...lines.map((line) => line.length))).to.equal(width);
         expect(lines[1]).to.contain(ID).and.to.match(/…$/);
       });
@@ -600,7 +731,15 @@ describe('command line', () => {
     });
 
     it('write spans as people read them', () => {
-      expect([0, 850, 1_349, 59_999, 250_000, 7_500_000, 273_600_000].map(span)).to.deep.equal(['0 ms', '850 ms', '1.3 s', '59.9 s', '4m 10s', '2h 5m', '3d 4h']);
+      expect([0, 850, 1_349, 59_999, 250_000, 7_500_000, 273_600_000].map(span)).to.deep.equal([
+        '0 ms',
+        '850 ms',
+        '1.3 s',
+        '59.9 s',
+        '4m 10s',
+        '2h 5m',
+        '3d 4h',
+      ]);
     });
   });
 });

@@ -1,7 +1,7 @@
-import { expect } from 'chai';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { expect } from 'chai';
 import {
   type Config,
   configDefaults,
@@ -17,7 +17,11 @@ import {
   writeServerFile,
 } from '../../src/config.ts';
 
-function fault(run: () => unknown): { code: string; message: string; details: { flag: string; expected: string; found: string } } {
+function fault(run: () => unknown): {
+  code: string;
+  message: string;
+  details: { flag: string; expected: string; found: string };
+} {
   try {
     run();
   } catch (error) {
@@ -54,7 +58,13 @@ describe('configuration', () => {
     ['FULLSTOP_ADMIN_KEY', 'admin-key', 'fs_0123456789abcdef', 'adminKey', 'fs_0123456789abcdef'],
     ['FULLSTOP_DEMO', 'demo', '0', 'demo', false],
     ['FULLSTOP_DEMO', 'demo', '1', 'demo', true],
-    ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'Intranet.example, 10.0.0.5:8080,[::1]:80', 'httpAllow', ['intranet.example', '10.0.0.5:8080', '[::1]:80']],
+    [
+      'FULLSTOP_HTTP_ALLOW',
+      'http-allow',
+      'Intranet.example, 10.0.0.5:8080,[::1]:80',
+      'httpAllow',
+      ['intranet.example', '10.0.0.5:8080', '[::1]:80'],
+    ],
     ['FULLSTOP_DRAIN_MS', 'drain-ms', '0', 'drainMs', 0],
     ['FULLSTOP_MAX_RUNNING', 'max-running', '1', 'maxRunning', 1],
     ['FULLSTOP_RETENTION', 'retention', '12h', 'retentionMs', DAY_MS / 2],
@@ -124,7 +134,16 @@ describe('configuration', () => {
   it('refuses names that mean nothing, but not those of other programs', () => {
     expect(fault(() => resolveConfig({ FULLSTOP_RETENTON: '1d' }, {})).details.flag).to.equal('FULLSTOP_RETENTON');
     expect(fault(() => resolveConfig({}, { prot: '1' })).details.flag).to.equal('--prot');
-    resolveConfig({ FULLSTOP_URL: 'x', FULLSTOP_KEY: 'y', FULLSTOP_SERVICE_HOST: '10.0.0.1', FULLSTOP_PORT_4747_TCP: 'tcp://10.0.0.1:4747', PATH: '/bin' }, {});
+    resolveConfig(
+      {
+        FULLSTOP_URL: 'x',
+        FULLSTOP_KEY: 'y',
+        FULLSTOP_SERVICE_HOST: '10.0.0.1',
+        FULLSTOP_PORT_4747_TCP: 'tcp://10.0.0.1:4747',
+        PATH: '/bin',
+      },
+      {},
+    );
   });
 
   it('never shows a secret', () => {
@@ -134,7 +153,9 @@ describe('configuration', () => {
   });
 
   it('says where each value came from', () => {
-    const from = Object.fromEntries(explainConfig({ FULLSTOP_PORT: '1' }, { host: '::1' }).map((row) => [row.setting.flag, [row.shown, row.from]]));
+    const from = Object.fromEntries(
+      explainConfig({ FULLSTOP_PORT: '1' }, { host: '::1' }).map((row) => [row.setting.flag, [row.shown, row.from]]),
+    );
     expect(from).to.deep.include({ port: ['1', 'environment'], host: ['::1', 'flag'], log: ['info', 'default'] });
   });
 
@@ -148,7 +169,16 @@ describe('configuration', () => {
 
   it('reads durations', () => {
     expect(['250ms', '30s', '5m', '2h', '1d', '1500', '', '5 m', '-1s', '1w'].map(parseDurationMs)).to.deep.equal([
-      250, 30_000, 300_000, 7_200_000, DAY_MS, 1_500, undefined, undefined, undefined, undefined,
+      250,
+      30_000,
+      300_000,
+      7_200_000,
+      DAY_MS,
+      1_500,
+      undefined,
+      undefined,
+      undefined,
+      undefined,
     ]);
   });
 
@@ -170,10 +200,20 @@ describe('configuration', () => {
 
     it('tells the command line where the server listens and with which key', () => {
       const env = { FULLSTOP_DATA: data };
-      expect(resolveClientConfig(env)).to.deep.equal({ url: 'http://127.0.0.1:4747', urlFrom: 'default', key: null, keyFrom: null });
+      expect(resolveClientConfig(env)).to.deep.equal({
+        url: 'http://127.0.0.1:4747',
+        urlFrom: 'default',
+        key: null,
+        keyFrom: null,
+      });
       writeServerFile(data, { url: 'http://127.0.0.1:5000', pid: 1 });
       const key = loadAdminKey({ adminKey: null, dataDir: data });
-      expect(resolveClientConfig(env)).to.deep.equal({ url: 'http://127.0.0.1:5000', urlFrom: 'data directory', key, keyFrom: 'data directory' });
+      expect(resolveClientConfig(env)).to.deep.equal({
+        url: 'http://127.0.0.1:5000',
+        urlFrom: 'data directory',
+        key,
+        keyFrom: 'data directory',
+      });
       expect(resolveClientConfig({}, { data })).to.include({ url: 'http://127.0.0.1:5000', key });
       removeServerFile(data);
       expect(readServerFile(data)).to.equal(null);
@@ -187,17 +227,32 @@ describe('configuration', () => {
     it('gives its key to no other machine', () => {
       loadAdminKey({ adminKey: null, dataDir: data });
       const env = { FULLSTOP_DATA: data, FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef' };
-      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'https://elsewhere.example' })).to.include({ key: null, keyFrom: null });
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'https://elsewhere.example' })).to.include({
+        key: null,
+        keyFrom: null,
+      });
       expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'http://127.0.0.1.elsewhere.example' }).key).to.equal(null);
-      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'http://localhost:4747' }).key).to.equal('fs_0123456789abcdef');
-      expect(resolveClientConfig({ FULLSTOP_DATA: data, FULLSTOP_URL: 'http://[::1]:4747' }).key).to.equal(readFileSync(join(data, 'admin.key'), 'utf8').trim());
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: 'http://localhost:4747' }).key).to.equal(
+        'fs_0123456789abcdef',
+      );
+      expect(resolveClientConfig({ FULLSTOP_DATA: data, FULLSTOP_URL: 'http://[::1]:4747' }).key).to.equal(
+        readFileSync(join(data, 'admin.key'), 'utf8').trim(),
+      );
     });
 
     it('comes after FULLSTOP_URL and FULLSTOP_KEY', () => {
       writeServerFile(data, { url: 'http://127.0.0.1:5000', pid: 1 });
       const env = { FULLSTOP_DATA: data, FULLSTOP_URL: 'https://elsewhere.example/', FULLSTOP_KEY: 'fs_mine' };
-      expect(resolveClientConfig(env)).to.deep.equal({ url: 'https://elsewhere.example', urlFrom: 'environment', key: 'fs_mine', keyFrom: 'environment' });
-      expect(resolveClientConfig(env, { url: 'http://flag.example' })).to.include({ url: 'http://flag.example', urlFrom: 'flag' });
+      expect(resolveClientConfig(env)).to.deep.equal({
+        url: 'https://elsewhere.example',
+        urlFrom: 'environment',
+        key: 'fs_mine',
+        keyFrom: 'environment',
+      });
+      expect(resolveClientConfig(env, { url: 'http://flag.example' })).to.include({
+        url: 'http://flag.example',
+        urlFrom: 'flag',
+      });
     });
   });
 

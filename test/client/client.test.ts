@@ -3,7 +3,9 @@ import { type Client, connect, hasCode } from '../../src/client/index.ts';
 import { ID, item, NO_ANSWER, record, ScriptedServer, until } from './scripted-server.ts';
 
 /** What a promise was rejected with. */
-async function fault(promise: Promise<unknown>): Promise<{ code: string; message: string; details: unknown; retryable: boolean }> {
+async function fault(
+  promise: Promise<unknown>,
+): Promise<{ code: string; message: string; details: unknown; retryable: boolean }> {
   try {
     await promise;
   } catch (error) {
@@ -30,12 +32,20 @@ describe('client', () => {
     const filter = { workflow: 'scan' };
     const rows: [verb: string, payload: object, call: (client: Client) => Promise<unknown>][] = [
       ['workflow.save', { definition: 'name: scan' }, (c) => c.workflows.save('name: scan')],
-      ['workflow.save', { definition: { name: 'scan' }, dryRun: true, project: 'p' }, (c) => c.workflows.save({ name: 'scan' }, { dryRun: true, project: 'p' })],
+      [
+        'workflow.save',
+        { definition: { name: 'scan' }, dryRun: true, project: 'p' },
+        (c) => c.workflows.save({ name: 'scan' }, { dryRun: true, project: 'p' }),
+      ],
       ['workflow.list', {}, (c) => c.workflows.list()],
       ['workflow.get', { name: 'scan', project: 'p' }, (c) => c.workflows.get('scan', { project: 'p' })],
       ['workflow.disable', { name: 'scan' }, (c) => c.workflows.disable('scan')],
       ['workflow.enable', { name: 'scan' }, (c) => c.workflows.enable('scan')],
-      ['execution.start', { workflow: 'scan', input: { a: 1 } }, (c) => c.executions.start({ workflow: 'scan', input: { a: 1 } })],
+      [
+        'execution.start',
+        { workflow: 'scan', input: { a: 1 } },
+        (c) => c.executions.start({ workflow: 'scan', input: { a: 1 } }),
+      ],
       ['execution.list', { status: 'Running' }, (c) => c.executions.list({ status: 'Running' })],
       ['execution.get', { id: ID }, (c) => c.executions.get(ID)],
       ['execution.results', { id: ID }, (c) => c.executions.results(ID)],
@@ -44,7 +54,11 @@ describe('client', () => {
       ['execution.preview', { id: ID }, (c) => c.executions.preview(ID)],
       ['execution.receipt', { id: ID }, (c) => c.executions.receipt(ID)],
       ['execution.trigger', { id: ID, name: 'approve' }, (c) => c.executions.trigger(ID, 'approve')],
-      ['execution.trigger', { id: ID, name: 'approve', payload: null }, (c) => c.executions.trigger(ID, 'approve', null)],
+      [
+        'execution.trigger',
+        { id: ID, name: 'approve', payload: null },
+        (c) => c.executions.trigger(ID, 'approve', null),
+      ],
       ['execution.delete', { id: ID }, (c) => c.executions.delete(ID)],
       ['executions.stop', { filter }, (c) => c.stops.bulk({ filter })],
       ['executions.stop', { setId: ID }, (c) => c.stops.bulk({ setId: ID })],
@@ -89,7 +103,11 @@ describe('client', () => {
     server.handlers['execution.get'] = () => {
       throw Object.assign(new Error('new'), { code: 'FS_OF_TOMORROW' });
     };
-    expect(await fault(client.executions.get(ID))).to.include({ code: 'FS_OF_TOMORROW', message: 'new', retryable: false });
+    expect(await fault(client.executions.get(ID))).to.include({
+      code: 'FS_OF_TOMORROW',
+      message: 'new',
+      retryable: false,
+    });
   });
 
   it('rejects with FS_UNAVAILABLE when no answer comes in time', async () => {
@@ -222,11 +240,15 @@ describe('client', () => {
       server.emit('execution.changed', item({ id: 'old', seq: 1 }));
       expect((await first).value).to.include({ id: 'old' });
       server.handlers['execution.list'] = () => ({ items: [item({ id: 'new' })], nextCursor: null });
-      server.handlers['execution.get'] = ({ id }) => record({ id, seq: 9, status: 'Complete', endedAt: item().createdAt });
+      server.handlers['execution.get'] = ({ id }) =>
+        record({ id, seq: 9, status: 'Complete', endedAt: item().createdAt });
       const second = changes.next();
       server.breakConnections();
       const missed = [(await second).value, (await changes.next()).value];
-      expect(missed.map((changed) => [changed?.id, changed?.seq])).to.deep.equal([['new', 1], ['old', 9]]);
+      expect(missed.map((changed) => [changed?.id, changed?.seq])).to.deep.equal([
+        ['new', 1],
+        ['old', 9],
+      ]);
       expect(missed[1]).to.not.have.property('nodes');
     });
   });

@@ -4,7 +4,18 @@ import { type EventsOptions, type FollowTimes, followEvents, followReceipt } fro
 import { connect, type ExecutionEvent, type StopReceipt } from '../../src/client/index.ts';
 import { Rooms } from '../../src/client/rooms.ts';
 import { FullstopError } from '../../src/errors.ts';
-import { event, finalReceipt, history, ID, receipt, record, ScriptedExecution, ScriptedServer, stopped, until } from './scripted-server.ts';
+import {
+  event,
+  finalReceipt,
+  history,
+  ID,
+  receipt,
+  record,
+  ScriptedExecution,
+  ScriptedServer,
+  stopped,
+  until,
+} from './scripted-server.ts';
 
 const times: FollowTimes = { quietMs: 5_000, retryMs: 10, bufferMax: 1_000 };
 
@@ -26,7 +37,10 @@ describe('events of an execution', () => {
     await server.close();
   });
 
-  const follow = (options: EventsOptions = {}, over: Partial<FollowTimes> = {}): AsyncGenerator<ExecutionEvent, void, undefined> =>
+  const follow = (
+    options: EventsOptions = {},
+    over: Partial<FollowTimes> = {},
+  ): AsyncGenerator<ExecutionEvent, void, undefined> =>
     followEvents(connection, rooms, ID, options, { ...times, ...over });
 
   /** Reads to the end; `seen` grows meanwhile. */
@@ -39,13 +53,18 @@ describe('events of an execution', () => {
     return { seen, done };
   }
 
-  const upTo = (count: number, from = 1): number[] => Array.from({ length: count - from + 1 }, (_, index) => from + index);
+  const upTo = (count: number, from = 1): number[] =>
+    Array.from({ length: count - from + 1 }, (_, index) => from + index);
   const subscribed = (): Promise<void> => until(() => execution.subscribers.size > 0, 'the subscription arrives');
 
   it('come from the store in pages and end after the terminal one', async () => {
     execution.append(...history(250));
     expect(await collect(follow()).done).to.deep.equal(upTo(250));
-    expect(server.payloads('execution.events')).to.deep.equal([{ id: ID }, { id: ID, from: 101 }, { id: ID, from: 201 }]);
+    expect(server.payloads('execution.events')).to.deep.equal([
+      { id: ID },
+      { id: ID, from: 101 },
+      { id: ID, from: 201 },
+    ]);
     expect(server.payloads('execution.subscribe')).to.deep.equal([]);
   });
 
@@ -73,7 +92,10 @@ describe('events of an execution', () => {
     await subscribed();
     execution.append(...all.slice(7));
     expect(await done).to.deep.equal(upTo(9));
-    expect(server.payloads('execution.subscribe')).to.deep.equal([{ id: ID, from: 3 }, { id: ID, from: 8 }]);
+    expect(server.payloads('execution.subscribe')).to.deep.equal([
+      { id: ID, from: 3 },
+      { id: ID, from: 8 },
+    ]);
   });
 
   it('come once when pushes are doubled', async () => {
@@ -99,7 +121,10 @@ describe('events of an execution', () => {
     await until(() => seen.length === 5 && server.payloads('execution.subscribe').length === 2, 'the gap is closed');
     execution.append(...history(9).slice(5));
     expect(await done).to.deep.equal(upTo(9));
-    expect(server.payloads('execution.subscribe')).to.deep.equal([{ id: ID, from: 1 }, { id: ID, from: 6 }]);
+    expect(server.payloads('execution.subscribe')).to.deep.equal([
+      { id: ID, from: 1 },
+      { id: ID, from: 6 },
+    ]);
   });
 
   it('are asked for when it is quiet, so that a lost last push is found', async () => {
@@ -137,7 +162,9 @@ describe('events of an execution', () => {
     execution.handlers['execution.events'] = () => {
       throw new FullstopError('FS_GONE', 'gone', { details: { firstSeq: 11 } });
     };
-    const failed = await follow({ from: 3 }).next().catch((error: unknown) => error);
+    const failed = await follow({ from: 3 })
+      .next()
+      .catch((error: unknown) => error);
     expect(failed).to.include({ code: 'FS_GONE' });
     expect((failed as FullstopError).details).to.deep.equal({ firstSeq: 11 });
   });
@@ -149,7 +176,9 @@ describe('events of an execution', () => {
 
   it('end with the reason of a signal, and leave the room', async () => {
     const controller = new AbortController();
-    const next = follow({ signal: controller.signal }).next().catch((error: unknown) => error);
+    const next = follow({ signal: controller.signal })
+      .next()
+      .catch((error: unknown) => error);
     await subscribed();
     controller.abort(new Error('enough'));
     expect(await next).to.have.property('message', 'enough');
@@ -228,7 +257,13 @@ describe('events of an execution', () => {
     it('is there at once for an ended execution', async () => {
       execution.record = record({ status: 'Complete', outputs: { n: 1 }, endedAt: record().createdAt });
       const one = client();
-      expect(await one.executions.result(ID)).to.deep.equal({ status: 'Complete', outputs: { n: 1 }, error: null, errorCode: null, stoppedByUser: false });
+      expect(await one.executions.result(ID)).to.deep.equal({
+        status: 'Complete',
+        outputs: { n: 1 },
+        error: null,
+        errorCode: null,
+        stoppedByUser: false,
+      });
       expect(server.payloads('execution.subscribe')).to.deep.equal([]);
       one.close();
     });

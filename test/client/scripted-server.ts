@@ -3,7 +3,13 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Server, type Socket } from 'socket.io';
 import { FullstopError } from '../../src/errors.ts';
-import type { ExecutionEvent, ExecutionEventType, ExecutionItem, ExecutionRecord, StopReceipt } from '../../src/wire.ts';
+import type {
+  ExecutionEvent,
+  ExecutionEventType,
+  ExecutionItem,
+  ExecutionRecord,
+  StopReceipt,
+} from '../../src/wire.ts';
 
 export const ID = '01936d5e-0000-7000-8000-000000000001';
 export const OTHER_ID = '01936d5e-0000-7000-8000-000000000002';
@@ -66,7 +72,8 @@ export class ScriptedServer {
 
   /** As a network does. */
   breakConnections(): void {
-    for (const socket of this.#io.sockets.sockets.values()) (socket.conn as unknown as { transport: { close(): void } }).transport.close();
+    for (const socket of this.#io.sockets.sockets.values())
+      (socket.conn as unknown as { transport: { close(): void } }).transport.close();
   }
 
   emit(event: string, message: unknown): void {
@@ -85,7 +92,9 @@ export function event(seq: number, type: ExecutionEventType = 'log'): ExecutionE
 
 /** Numbers 1 to `count`, the last terminal. */
 export function history(count: number): ExecutionEvent[] {
-  return Array.from({ length: count }, (_, index) => event(index + 1, index + 1 === count ? 'execution.completed' : 'log'));
+  return Array.from({ length: count }, (_, index) =>
+    event(index + 1, index + 1 === count ? 'execution.completed' : 'log'),
+  );
 }
 
 /** An execution whose events a test appends, with the verbs that read and follow it, as the real server does. */
@@ -93,7 +102,8 @@ export class ScriptedExecution {
   readonly events: ExecutionEvent[] = [];
   readonly subscribers = new Map<Socket, number>();
   /** Filters, doubles or holds what is pushed. */
-  push = (socket: Socket, pushed: ExecutionEvent): void => void socket.emit('execution.event', { executionId: ID, event: pushed });
+  push = (socket: Socket, pushed: ExecutionEvent): void =>
+    void socket.emit('execution.event', { executionId: ID, event: pushed });
   pageMax = 100;
   record: ExecutionRecord = record();
 
@@ -116,7 +126,8 @@ export class ScriptedExecution {
       this.subscribers.set(socket, from);
       if (socket.listenerCount('disconnect') === 0) socket.on('disconnect', () => this.subscribers.delete(socket));
       setImmediate(() => {
-        for (const missed of this.events) if (missed.seq >= from && this.subscribers.has(socket)) this.push(socket, missed);
+        for (const missed of this.events)
+          if (missed.seq >= from && this.subscribers.has(socket)) this.push(socket, missed);
       });
       return {};
     },

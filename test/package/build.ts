@@ -1,6 +1,6 @@
 /**
- * Makes `dist/`, what the package carries: compiled src and machines in their layout, and the JSON Schema of
- * the workflow file. `npm pack` runs it first, so that a package is never stale.
+ * Makes `dist/`, what the package carries and what a checkout runs while it is fresh: compiled src and machines in
+ * their layout, and the JSON Schema of the workflow file. `npm ci` and `npm pack` run it.
  */
 import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
@@ -12,6 +12,10 @@ const root = join(import.meta.dirname, '..', '..');
 const dist = join(root, 'dist');
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
 
+const { stampOf } = createRequire(import.meta.url)('../../bin/sources.js') as { stampOf(root: string): string };
+
+const stamp = stampOf(root);
 rmSync(dist, { recursive: true, force: true });
 execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' });
 writeFileSync(join(dist, 'workflow.schema.json'), `${JSON.stringify(workflowJsonSchema(), null, 2)}\n`);
+writeFileSync(join(dist, 'sources.json'), `${JSON.stringify({ stamp })}\n`);

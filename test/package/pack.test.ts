@@ -1,5 +1,5 @@
 /** The package as a stranger gets it: packed, installed into an empty folder, run from there. */
-import { expect } from 'chai';
+
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { expect } from 'chai';
 
 const root = join(import.meta.dirname, '..', '..');
 const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin', 'tsc');
@@ -97,38 +98,82 @@ describe('package', function () {
 
   it('carries compiled JavaScript with types, and no sources or tests', () => {
     const files = readdirSync(join(consumer, 'node_modules', 'fullstop'), { recursive: true, encoding: 'utf8' });
-    expect(files).to.include.members(['bin/fullstop.js', 'dist/src/cli/main.js', 'dist/src/client/index.d.ts', 'dist/workflow.schema.json']);
-    expect(files.filter((name) => /(^|\/)(src|test|bench)(\/|$)/.test(name) && !name.startsWith('dist/src'))).to.deep.equal([]);
+    expect(files).to.include.members([
+      'bin/fullstop.js',
+      'dist/src/cli/main.js',
+      'dist/src/client/index.d.ts',
+      'dist/workflow.schema.json',
+    ]);
+    expect(
+      files.filter((name) => /(^|\/)(src|test|bench)(\/|$)/.test(name) && !name.startsWith('dist/src')),
+    ).to.deep.equal([]);
     expect(files.filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))).to.deep.equal([]);
   });
 
   it('has a command that npx finds', async () => {
-    expect(await succeed('npx', ['fullstop', '--help'])).to.contain('stop means stop').and.to.contain('  fullstop serve');
+    expect(await succeed('npx', ['fullstop', '--help']))
+      .to.contain('stop means stop')
+      .and.to.contain('  fullstop serve');
   });
 
   it('exports the schema of workflow files', async () => {
-    const path = await succeed(process.execPath, ['--input-type=module', '-e', "console.log(import.meta.resolve('fullstop/workflow.schema.json'))"]);
+    const path = await succeed(process.execPath, [
+      '--input-type=module',
+      '-e',
+      "console.log(import.meta.resolve('fullstop/workflow.schema.json'))",
+    ]);
     expect(JSON.parse(readFileSync(new URL(path.trim()), 'utf8'))).to.include.keys('$schema', 'properties');
   });
 
   it('has a client whose types resolve without any others', async () => {
     writeFileSync(join(consumer, 'typed.mts'), typed);
-    await succeed(process.execPath, [tsc, '--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2024', '--lib', 'es2024,dom', '--types', '', 'typed.mts']);
+    await succeed(process.execPath, [
+      tsc,
+      '--noEmit',
+      '--strict',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2024',
+      '--lib',
+      'es2024,dom',
+      '--types',
+      '',
+      'typed.mts',
+    ]);
   });
 
   it('has a main entry whose types resolve', async () => {
     writeFileSync(join(consumer, 'root.mts'), typedRoot);
-    await succeed(process.execPath, [tsc, '--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2024', '--lib', 'es2024,dom', '--types', '', 'root.mts']);
+    await succeed(process.execPath, [
+      tsc,
+      '--noEmit',
+      '--strict',
+      '--skipLibCheck',
+      '--module',
+      'nodenext',
+      '--target',
+      'es2024',
+      '--lib',
+      'es2024,dom',
+      '--types',
+      '',
+      'root.mts',
+    ]);
   });
 
   it('serves, runs a workflow to its end, and ends on SIGTERM', async () => {
     const data = join(directory, 'data');
     env.FULLSTOP_DATA = data;
-    server = spawn(join(consumer, 'node_modules', '.bin', 'fullstop'), ['serve', '--port', '0', '--demo', '0', '--json'], {
-      cwd: consumer,
-      env,
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+    server = spawn(
+      join(consumer, 'node_modules', '.bin', 'fullstop'),
+      ['serve', '--port', '0', '--demo', '0', '--json'],
+      {
+        cwd: consumer,
+        env,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      },
+    );
     const exited = once(server, 'exit');
     const lines = createInterface({ input: server.stdout as NodeJS.ReadableStream });
     const { url } = JSON.parse((await once(lines, 'line'))[0] as string) as { url: string };
@@ -142,7 +187,11 @@ describe('package', function () {
 
     writeFileSync(join(consumer, 'script.js'), script);
     const key = readFileSync(join(data, 'admin.key'), 'utf8').trim();
-    expect(JSON.parse(await succeed(process.execPath, ['script.js', url, key]))).to.deep.equal({ outputs: { n: 2 }, last: 'execution.completed', stop: true });
+    expect(JSON.parse(await succeed(process.execPath, ['script.js', url, key]))).to.deep.equal({
+      outputs: { n: 2 },
+      last: 'execution.completed',
+      stop: true,
+    });
 
     const signalledAt = Date.now();
     server.kill('SIGTERM');

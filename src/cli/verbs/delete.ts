@@ -9,11 +9,19 @@ export const define: Define = (command, cli) => {
   command
     .argument('<id...>', 'executions that have ended')
     .option('-y, --yes', 'do not ask')
-    .addHelpText('after', `\nExample:\n  ${spell('delete --yes 0190f0c2-8a1b-7c3d-9e4f-5a6b7c8d9e0f')}\n\nTakes results, events and receipts with it; the audit log stays.`)
+    .addHelpText(
+      'after',
+      `\nExample:\n  ${spell('delete --yes 0190f0c2-8a1b-7c3d-9e4f-5a6b7c8d9e0f')}\n\nTakes results, events and receipts with it; the audit log stays.`,
+    )
     .action(
       cli.action((ids: string[], options: Options) =>
         cli.withClient(options, async (client) => {
-          if (!options.yes && cli.terminal.canAsk && !(await cli.confirm(`Delete ${count(ids.length, 'execution')} for good?`))) return exit.failed;
+          if (
+            !options.yes &&
+            cli.terminal.canAsk &&
+            !(await cli.confirm(`Delete ${count(ids.length, 'execution')} for good?`))
+          )
+            return exit.failed;
           let code: number = exit.ok;
           const deleted: string[] = [];
           for (const id of ids) {

@@ -2,7 +2,7 @@ import { access, constants } from 'node:fs/promises';
 import type { Health } from '../../client/index.ts';
 import { explainConfig, readServerFile, resolveConfig } from '../../config.ts';
 import { hasCode, messageOf } from '../../errors.ts';
-import { type Cli, clientConfig, type CommonOptions, type Define, exit, spell } from '../cli.ts';
+import { type Cli, type CommonOptions, clientConfig, type Define, exit, spell } from '../cli.ts';
 import { type Column, count, table } from '../table.ts';
 import { paint, plain } from '../terminal.ts';
 
@@ -22,24 +22,24 @@ const columns: Column<Row>[] = [
 ];
 
 export const define: Define = (command, cli) => {
-  command
-    .addHelpText('after', `\nExample:\n  ${spell('doctor')}\n\nExit code 1 when something is wrong.`)
-    .action(
-      cli.action(async (options: CommonOptions) => {
-        const { checks, health } = await examine(cli, options);
-        const rows = configuration(cli, options);
-        const ok = checks.every((check) => check.ok);
-        if (options.json) {
-          cli.json({ ok, checks, configuration: rows, health });
-        } else {
-          cli.terminal.out(`${table(cli.terminal, columns, rows)}\n`);
-          for (const check of checks) {
-            cli.line(`${paint(cli.terminal, check.ok ? 'green' : 'red', check.ok ? 'ok     ' : 'trouble')}  ${check.name.padEnd(14)}  ${plain(check.text)}`);
-          }
+  command.addHelpText('after', `\nExample:\n  ${spell('doctor')}\n\nExit code 1 when something is wrong.`).action(
+    cli.action(async (options: CommonOptions) => {
+      const { checks, health } = await examine(cli, options);
+      const rows = configuration(cli, options);
+      const ok = checks.every((check) => check.ok);
+      if (options.json) {
+        cli.json({ ok, checks, configuration: rows, health });
+      } else {
+        cli.terminal.out(`${table(cli.terminal, columns, rows)}\n`);
+        for (const check of checks) {
+          cli.line(
+            `${paint(cli.terminal, check.ok ? 'green' : 'red', check.ok ? 'ok     ' : 'trouble')}  ${check.name.padEnd(14)}  ${plain(check.text)}`,
+          );
         }
-        return ok ? exit.ok : exit.failed;
-      }),
-    );
+      }
+      return ok ? exit.ok : exit.failed;
+    }),
+  );
 };
 
 async function examine(cli: Cli, options: CommonOptions): Promise<{ checks: Check[]; health: Health | null }> {
@@ -59,7 +59,9 @@ async function examine(cli: Cli, options: CommonOptions): Promise<{ checks: Chec
     health = await cli.withClient(options, (client) => client.health());
     const { status, message, engine, admissionPaused } = health;
     const detail =
-      engine === undefined ? '' : `, engine ${engine.status}, ${count(engine.executions.running, 'execution')} running${admissionPaused ? ', admission is paused' : ''}`;
+      engine === undefined
+        ? ''
+        : `, engine ${engine.status}, ${count(engine.executions.running, 'execution')} running${admissionPaused ? ', admission is paused' : ''}`;
     checks.push({ name: 'server', ok: status === 'ok', text: `${url}: ${message ?? status}${detail}` });
   } catch (error) {
     checks.push({ name: 'server', ok: false, text: messageOf(error) });
@@ -73,18 +75,26 @@ async function checkDataDirectory(dataDir: string): Promise<Check> {
     await access(dataDir, constants.R_OK | constants.W_OK);
   } catch (error) {
     const missing = (error as { code?: string }).code === 'ENOENT';
-    return { name, ok: missing, text: missing ? `${dataDir} does not exist yet: a server makes it` : `cannot write ${dataDir}: ${messageOf(error)}` };
+    return {
+      name,
+      ok: missing,
+      text: missing
+        ? `${dataDir} does not exist yet: a server makes it`
+        : `cannot write ${dataDir}: ${messageOf(error)}`,
+    };
   }
   const server = readServerFile(dataDir);
   return { name, ok: true, text: server === null ? dataDir : `${dataDir}, of the server with pid ${server.pid}` };
 }
 
 function configuration(cli: Cli, options: CommonOptions): Row[] {
-  const rows: Row[] = explainConfig(cli.terminal.env, options.data === undefined ? {} : { data: options.data }).map(({ setting, shown, from }) => ({
-    name: setting.env,
-    value: shown,
-    from,
-  }));
+  const rows: Row[] = explainConfig(cli.terminal.env, options.data === undefined ? {} : { data: options.data }).map(
+    ({ setting, shown, from }) => ({
+      name: setting.env,
+      value: shown,
+      from,
+    }),
+  );
   const client = clientConfig(cli.terminal, options);
   rows.push({ name: 'FULLSTOP_URL', value: client.url, from: client.urlFrom });
   rows.push({ name: 'FULLSTOP_KEY', value: client.key === null ? 'none' : '(set)', from: client.keyFrom ?? 'default' });

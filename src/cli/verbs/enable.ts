@@ -12,7 +12,10 @@ export const define: Define = (command, cli) => {
     .action(
       cli.action((name: string, options: Options) =>
         cli.withClient(options, async (client) => {
-          const answer = await client.workflows.enable(name, options.project === undefined ? {} : { project: options.project });
+          const answer = await client.workflows.enable(
+            name,
+            options.project === undefined ? {} : { project: options.project },
+          );
           if (options.json) cli.json(answer);
           else cli.line(`${name} is enabled`);
         }),

@@ -56,8 +56,16 @@ With --json: one JSON value per line.`,
 /** Of the longest type. */
 const TYPE_WIDTH = 19;
 
-function eventLine(event: ExecutionEvent, color: (style: Style | undefined, text: string) => string, columns: number): string {
-  const place = [event.node, event.iterations?.length ? `[${event.iterations.join(',')}]` : '', event.attempt !== undefined && event.attempt > 1 ? `try ${event.attempt}` : '']
+function eventLine(
+  event: ExecutionEvent,
+  color: (style: Style | undefined, text: string) => string,
+  columns: number,
+): string {
+  const place = [
+    event.node,
+    event.iterations?.length ? `[${event.iterations.join(',')}]` : '',
+    event.attempt !== undefined && event.attempt > 1 ? `try ${event.attempt}` : '',
+  ]
     .filter((part) => part)
     .join(' ');
   const head = `${event.at}  ${String(event.seq).padStart(6)}  `;

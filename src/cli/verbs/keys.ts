@@ -55,7 +55,8 @@ Roles: a viewer reads and stops; an operator starts and triggers too; an admin s
     .action(
       cli.action((name: string, create: CreateOptions) => {
         const role = roles.find((known) => known === create.role);
-        if (role === undefined) throw new UsageError(`--role: expected ${roles.join(', ')}, found ${JSON.stringify(create.role)}`);
+        if (role === undefined)
+          throw new UsageError(`--role: expected ${roles.join(', ')}, found ${JSON.stringify(create.role)}`);
         return cli.withClient(options(), async (client) => {
           const created = await client.keys.create({
             name,

@@ -2,7 +2,10 @@ import { type CommonOptions, type Define, spell } from '../cli.ts';
 
 export const define: Define = (command, cli) => {
   command
-    .addHelpText('after', `\nExample:\n  ${spell('pause')}\n\nStarts and schedules wait as Pending until ${spell('resume')}; what runs goes on.`)
+    .addHelpText(
+      'after',
+      `\nExample:\n  ${spell('pause')}\n\nStarts and schedules wait as Pending until ${spell('resume')}; what runs goes on.`,
+    )
     .action(
       cli.action((options: CommonOptions) =>
         cli.withClient(options, async (client) => {

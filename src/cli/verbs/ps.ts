@@ -1,5 +1,4 @@
-import type { Client, ExecutionItem, ExecutionStatus } from '../../client/index.ts';
-import type { ExecutionListQuery } from '../../client/index.ts';
+import type { Client, ExecutionItem, ExecutionListQuery, ExecutionStatus } from '../../client/index.ts';
 import { type Cli, type CommonOptions, type Define, exit, Interrupted, spell, UsageError } from '../cli.ts';
 import { ago, type Column, count, statusStyle, table, took } from '../table.ts';
 import type { Terminal } from '../terminal.ts';
@@ -73,7 +72,8 @@ export const statuses: readonly ExecutionStatus[] = ['Pending', 'Running', 'Comp
 
 export function parseStatus(text: string, allowed: readonly ExecutionStatus[] = statuses): ExecutionStatus {
   const status = allowed.find((known) => known.toLowerCase() === text.toLowerCase());
-  if (status === undefined) throw new UsageError(`--status: expected ${allowed.join(', ')}, found ${JSON.stringify(text)}`);
+  if (status === undefined)
+    throw new UsageError(`--status: expected ${allowed.join(', ')}, found ${JSON.stringify(text)}`);
   return status;
 }
 
@@ -98,7 +98,8 @@ const columns: Column<ExecutionItem>[] = [
   { title: 'WORKFLOW', cell: ({ workflow }) => workflow.name, flex: true },
   {
     title: 'STATUS',
-    cell: ({ status, stoppedByUser, stop }) => (stoppedByUser ? 'Stopped' : stop !== null && status !== 'Failed' ? 'Stopping' : status),
+    cell: ({ status, stoppedByUser, stop }) =>
+      stoppedByUser ? 'Stopped' : stop !== null && status !== 'Failed' ? 'Stopping' : status,
     style: ({ status, stoppedByUser }) => statusStyle(status, stoppedByUser),
   },
   { title: 'CREATED', cell: ({ createdAt }) => ago(createdAt) },
@@ -111,7 +112,12 @@ export function executionTable(terminal: Terminal, items: readonly ExecutionItem
 }
 
 /** On a terminal the list is painted again; elsewhere each change is a line. */
-async function watch(cli: Cli, client: Client, options: Options, read: () => Promise<{ items: ExecutionItem[] }>): Promise<number> {
+async function watch(
+  cli: Cli,
+  client: Client,
+  options: Options,
+  read: () => Promise<{ items: ExecutionItem[] }>,
+): Promise<number> {
   const { terminal } = cli;
   const { signal, done } = cli.interruptible();
   const paintable = terminal.outIsTTY && !options.json && !options.quiet;
@@ -119,20 +125,27 @@ async function watch(cli: Cli, client: Client, options: Options, read: () => Pro
   const repaint = async (): Promise<void> => {
     const { items } = await read();
     const shown = items.slice(0, Math.max(1, terminal.rows() - 3));
-    terminal.out(`\u001b[H\u001b[2J${executionTable(terminal, shown)}\n${count(items.length, 'execution')}; Ctrl-C leaves\n`);
+    terminal.out(
+      `\u001b[H\u001b[2J${executionTable(terminal, shown)}\n${count(items.length, 'execution')}; Ctrl-C leaves\n`,
+    );
   };
   try {
-    const changes = client.executions.watch({ signal, ...(options.project === undefined ? {} : { project: options.project }) });
+    const changes = client.executions.watch({
+      signal,
+      ...(options.project === undefined ? {} : { project: options.project }),
+    });
     if (paintable) {
       let repainting: Promise<void> = repaint();
       let due = false;
       for await (const _ of changes) {
         if (due) continue;
         due = true;
-        repainting = repainting.then(() => new Promise((resolve) => setTimeout(resolve, REPAINT_MS))).then(() => {
-          due = false;
-          return repaint();
-        });
+        repainting = repainting
+          .then(() => new Promise((resolve) => setTimeout(resolve, REPAINT_MS)))
+          .then(() => {
+            due = false;
+            return repaint();
+          });
         // Shown where it is awaited; a broken connection is healed by the client meanwhile.
         repainting = repainting.catch(() => {});
       }
@@ -157,7 +170,14 @@ async function watch(cli: Cli, client: Client, options: Options, read: () => Pro
 }
 
 const changeLine = (item: ExecutionItem): string =>
-  [item.id, item.workflow.name, item.stoppedByUser ? 'Stopped' : item.status, item.stoppedByUser ? '' : (item.error ?? '')].join('  ').trimEnd();
+  [
+    item.id,
+    item.workflow.name,
+    item.stoppedByUser ? 'Stopped' : item.status,
+    item.stoppedByUser ? '' : (item.error ?? ''),
+  ]
+    .join('  ')
+    .trimEnd();
 
 /** The filters that a change can be held against here; the server has held the list against all. */
 function matches(item: ExecutionItem, options: Options): boolean {

@@ -11,7 +11,10 @@ export const define: Define = (command, cli) => {
   command
     .argument('<id>', 'the execution')
     .option('-f, --follow', 'stay until every task has confirmed its end')
-    .addHelpText('after', `\nExample:\n  ${spell('receipt -f 0190f0c2-8a1b-7c3d-9e4f-5a6b7c8d9e0f')}\n\nExit code 4 when nobody asked for a stop.`)
+    .addHelpText(
+      'after',
+      `\nExample:\n  ${spell('receipt -f 0190f0c2-8a1b-7c3d-9e4f-5a6b7c8d9e0f')}\n\nExit code 4 when nobody asked for a stop.`,
+    )
     .action(
       cli.action((id: string, options: Options) =>
         cli.withClient(options, async (client) => {
@@ -49,10 +52,12 @@ export function describeReceipt(cli: Cli, receipt: StopReceipt): string {
     const place = `${task.node}${task.iterations?.length ? `[${task.iterations.join(',')}]` : ''}`;
     lines.push(fact(task.ms, `${task.type} ${place}: ${outcomeTexts[task.outcome]}`));
   }
-  if (receipt.finalisedMs !== null) lines.push(fact(receipt.finalisedMs, paint(cli.terminal, 'yellow', 'ended: the final record is stored')));
+  if (receipt.finalisedMs !== null)
+    lines.push(fact(receipt.finalisedMs, paint(cli.terminal, 'yellow', 'ended: the final record is stored')));
   if (receipt.children.length > 0) lines.push(`  ${count(receipt.children.length, 'child execution')} stopped with it`);
   if (receipt.lateResultsDiscarded > 0) lines.push(`  ${count(receipt.lateResultsDiscarded, 'late result')} discarded`);
-  if (receipt.unconfirmed > 0) lines.push(`  ${paint(cli.terminal, 'red', `${count(receipt.unconfirmed, 'task')} not confirmed yet`)}`);
+  if (receipt.unconfirmed > 0)
+    lines.push(`  ${paint(cli.terminal, 'red', `${count(receipt.unconfirmed, 'task')} not confirmed yet`)}`);
   return `${lines.map(plainLine).join('\n')}\n`;
 }
 
@@ -65,7 +70,8 @@ const outcomeTexts: Record<StopReceipt['tasks'][number]['outcome'], string> = {
   agentRunsOn: 'runs on at its agent, its result is discarded',
 };
 
-const fact = (ms: number | null, text: string): string => `  ${(ms === null ? '' : `+${span(ms)}`).padStart(9)}  ${text}`;
+const fact = (ms: number | null, text: string): string =>
+  `  ${(ms === null ? '' : `+${span(ms)}`).padStart(9)}  ${text}`;
 
 /** Node names are checked by the server; this is for servers that are not ours. */
-const plainLine = (line: string): string => line.split('\u001b').length > 1 ? line : plain(line);
+const plainLine = (line: string): string => (line.split('\u001b').length > 1 ? line : plain(line));

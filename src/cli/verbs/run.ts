@@ -19,7 +19,11 @@ interface Options extends CommonOptions {
 export const define: Define = (command, cli) => {
   command
     .argument('<file-or-name>', 'a workflow file (saved first), or NAME or NAME@HASH of a saved workflow')
-    .option('-i, --input <name=value>', 'one input; the value is JSON where it parses, else text; may be repeated', repeat)
+    .option(
+      '-i, --input <name=value>',
+      'one input; the value is JSON where it parses, else text; may be repeated',
+      repeat,
+    )
     .option('--input-file <file>', 'inputs as a JSON or YAML object; - reads stdin; --input wins over it')
     .option('-l, --label <name=value>', 'a label of the execution; may be repeated', repeat)
     .option('-w, --wait', 'wait for the end and print the outputs')
@@ -37,7 +41,10 @@ Prints the execution's id, with --wait its outputs. With --wait the exit code is
     )
     .action(
       cli.action(async (target: string, options: Options) => {
-        const input = { ...(await readInputFile(cli, options.inputFile)), ...parsePairs('--input', options.input ?? []) };
+        const input = {
+          ...(await readInputFile(cli, options.inputFile)),
+          ...parsePairs('--input', options.input ?? []),
+        };
         const labels = parseLabels(options.label ?? []);
         const inProject = options.project === undefined ? {} : { project: options.project };
         const text = (await isFile(target)) ? await readText(cli.terminal, target) : null;
@@ -70,7 +77,8 @@ async function isFile(target: string): Promise<boolean> {
     (found) => found.isFile(),
     () => false,
   );
-  if (!exists && (/\.(ya?ml|json)$/i.test(target) || target.includes('/'))) throw new UsageError(`no such file: ${target}`);
+  if (!exists && (/\.(ya?ml|json)$/i.test(target) || target.includes('/')))
+    throw new UsageError(`no such file: ${target}`);
   return exists;
 }
 
@@ -84,7 +92,9 @@ async function readInputFile(cli: Cli, file: string | undefined): Promise<Record
     throw new UsageError(`--input-file: ${file} is neither JSON nor YAML: ${messageOf(error)}`);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw new UsageError(`--input-file: expected an object in ${file}, found ${Array.isArray(value) ? 'a list' : String(value)}`);
+    throw new UsageError(
+      `--input-file: expected an object in ${file}, found ${Array.isArray(value) ? 'a list' : String(value)}`,
+    );
   }
   return value as Record<string, Json>;
 }
@@ -99,12 +109,15 @@ async function wait(cli: Cli, client: Client, id: string, json: boolean): Promis
     const result = await client.executions.result(id, { signal });
     if (json) cli.json({ id, ...result });
     else {
-      cli.note(`${id}  ${paint(cli.terminal, statusStyle(result.status, result.stoppedByUser), result.status, 'err')}${result.error === null ? '' : `: ${plain(result.error)}`}`);
+      cli.note(
+        `${id}  ${paint(cli.terminal, statusStyle(result.status, result.stoppedByUser), result.status, 'err')}${result.error === null ? '' : `: ${plain(result.error)}`}`,
+      );
       if (result.status === 'Complete') cli.json(result.outputs);
     }
     return waitExitCode(result);
   } catch (error) {
-    if (error instanceof Interrupted) cli.note(`\nnot waiting any more; ${id} goes on. Stop it: ${spell(`stop ${id}`)}`);
+    if (error instanceof Interrupted)
+      cli.note(`\nnot waiting any more; ${id} goes on. Stop it: ${spell(`stop ${id}`)}`);
     throw error;
   } finally {
     done();

@@ -6,7 +6,11 @@ import { repeat } from '../values.ts';
 
 export const define: Define = (command, cli) => {
   for (const setting of settings) {
-    command.option(`--${setting.flag} <${setting.placeholder.toLowerCase()}>`, `${setting.help} (${setting.env}; ${setting.shown})`, repeat);
+    command.option(
+      `--${setting.flag} <${setting.placeholder.toLowerCase()}>`,
+      `${setting.help} (${setting.env}; ${setting.shown})`,
+      repeat,
+    );
   }
   command
     .addHelpText(
@@ -24,7 +28,10 @@ finish goes on after the next start. A second one ends it at once.`,
         const { json, ...given } = command.opts<Record<string, string[]> & { json?: boolean }>();
         const flags = Object.fromEntries(settings.map(({ flag }) => [flag, given[camelCase(flag)]]));
         const config = resolveConfig(cli.terminal.env, flags);
-        const [{ startServer }, { destination, pino }] = await Promise.all([import('../../runtime.ts'), import('pino')]);
+        const [{ startServer }, { destination, pino }] = await Promise.all([
+          import('../../runtime.ts'),
+          import('pino'),
+        ]);
 
         let signalled = 0;
         let stop = (): void => {};
@@ -38,9 +45,11 @@ finish goes on after the next start. A second one ends it at once.`,
           stop();
         });
         try {
-          const server = await startServer(config, pino({ level: config.logLevel }, destination(2))).catch((error: unknown) => {
-            throw withRemedy(error, config);
-          });
+          const server = await startServer(config, pino({ level: config.logLevel }, destination(2))).catch(
+            (error: unknown) => {
+              throw withRemedy(error, config);
+            },
+          );
           if (json) cli.jsonLine({ url: server.url, firstVisitUrl: server.firstVisitUrl, demo: server.demo });
           else cli.terminal.out(welcome(server));
           await ended;
@@ -69,7 +78,11 @@ function withRemedy(error: unknown, config: Config): unknown {
 
 const camelCase = (flag: string): string => flag.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 
-function welcome(server: { url: string; firstVisitUrl: string; demo: { name: string; executionId: string }[] }): string {
+function welcome(server: {
+  url: string;
+  firstVisitUrl: string;
+  demo: { name: string; executionId: string }[];
+}): string {
   const [first] = server.demo;
   const id = first?.executionId ?? 'ID';
   const lines = ['', `  Fullstop listens at ${server.url}`, '', `  Open   ${server.firstVisitUrl}`];
@@ -77,6 +90,14 @@ function welcome(server: { url: string; firstVisitUrl: string; demo: { name: str
     lines.push('', '  Running, for you to stop:');
     for (const { name, executionId } of server.demo) lines.push(`    ${executionId}  ${plain(name)}`);
   }
-  lines.push('', '  Try, in another terminal:', `    ${spell('ps')}`, `    ${spell(`events -f ${id}`)}`, `    ${spell(`stop ${id}`)}`, '', '');
+  lines.push(
+    '',
+    '  Try, in another terminal:',
+    `    ${spell('ps')}`,
+    `    ${spell(`events -f ${id}`)}`,
+    `    ${spell(`stop ${id}`)}`,
+    '',
+    '',
+  );
   return lines.join('\n');
 }

@@ -32,7 +32,8 @@ const columns: Column<NodeLine>[] = [
 function noteOf(node: NodeLine): string {
   if (node.error !== null) return node.error;
   if (node.iteration !== undefined) return `iteration ${node.iteration.index}`;
-  if (node.children !== undefined) return `${node.children.complete} of ${node.children.total} children complete, ${node.children.failed} failed`;
+  if (node.children !== undefined)
+    return `${node.children.complete} of ${node.children.total} children complete, ${node.children.failed} failed`;
   return '';
 }
 
@@ -44,13 +45,23 @@ function describe(terminal: Terminal, execution: ExecutionRecord): string {
     ['project', execution.project],
     ['status', paint(terminal, statusStyle(execution.status, execution.stoppedByUser), execution.status)],
     ['error', plain(execution.error ?? '')],
-    ['labels', Object.entries(execution.labels).map(([name, value]) => `${name}=${value}`).join(', ')],
+    [
+      'labels',
+      Object.entries(execution.labels)
+        .map(([name, value]) => `${name}=${value}`)
+        .join(', '),
+    ],
     ['parent', execution.parent === null ? '' : `${execution.parent.executionId}, node ${execution.parent.node}`],
     ['created', execution.createdAt],
     ['ended', execution.endedAt ?? ''],
     ['took', took(execution.startedAt, execution.endedAt)],
     ['stop', stop === null ? '' : `requested ${stop.requestedAt}: ${spell(`receipt ${execution.id}`)}`],
-    ['waiting for', (execution.waitingFor ?? []).map(({ node, where, sinceMs }) => `${node} on the ${where}, ${sinceMs} ms`).join('; ')],
+    [
+      'waiting for',
+      (execution.waitingFor ?? [])
+        .map(({ node, where, sinceMs }) => `${node} on the ${where}, ${sinceMs} ms`)
+        .join('; '),
+    ],
   ];
   const shown = facts.filter(([, value]) => value !== '').map(([name, value]) => `${name.padEnd(12)}${value}`);
   return `${shown.join('\n')}\n\n${table(terminal, columns, flatten(execution.nodes, ''))}`;

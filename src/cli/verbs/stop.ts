@@ -1,6 +1,16 @@
 import type { Client, ExecutionFilter, StopAnswer, StopPreview, StopReceipt } from '../../client/index.ts';
 import { hasCode, messageOf } from '../../errors.ts';
-import { type Cli, type CommonOptions, type Define, exit, exitCodeOf, Interrupted, report, spell, UsageError } from '../cli.ts';
+import {
+  type Cli,
+  type CommonOptions,
+  type Define,
+  exit,
+  exitCodeOf,
+  Interrupted,
+  report,
+  spell,
+  UsageError,
+} from '../cli.ts';
 import { count, span } from '../table.ts';
 import { plain } from '../terminal.ts';
 import { parseTimeout, readPages } from '../values.ts';
@@ -59,24 +69,41 @@ Exit codes: 0 stopped or on its way, 1 had ended otherwise, 4 no such execution,
       cli.action((ids: string[], options: Options) => {
         const timeoutMs = parseTimeout('--timeout', options.timeout);
         const filter = toFilter(options);
-        if (ids.length > 0 && filter !== null) throw new UsageError('expected ids or filters (--all, --workflow, ...), found both');
-        if (ids.length === 0 && filter === null) throw new UsageError('expected ids, or --all, --workflow NAME, --label NAME=VALUE, --status STATUS');
+        if (ids.length > 0 && filter !== null)
+          throw new UsageError('expected ids or filters (--all, --workflow, ...), found both');
+        if (ids.length === 0 && filter === null)
+          throw new UsageError('expected ids, or --all, --workflow NAME, --label NAME=VALUE, --status STATUS');
         return cli.withClient(options, (client) =>
-          filter === null ? stopByIds(cli, client, [...new Set(ids)], options, timeoutMs) : stopByFilter(cli, client, filter, options, timeoutMs),
+          filter === null
+            ? stopByIds(cli, client, [...new Set(ids)], options, timeoutMs)
+            : stopByFilter(cli, client, filter, options, timeoutMs),
         );
       }),
     );
 };
 
 function toFilter({ all, workflow, label, status, text, createdFrom, createdTo }: Options): ExecutionFilter | null {
-  const narrow = { workflow, label, text, createdFrom, createdTo, status: status === undefined ? undefined : parseStatus(status, ['Pending', 'Running']) };
+  const narrow = {
+    workflow,
+    label,
+    text,
+    createdFrom,
+    createdTo,
+    status: status === undefined ? undefined : parseStatus(status, ['Pending', 'Running']),
+  };
   const given = Object.entries(narrow).filter(([, value]) => value !== undefined);
   if (!all) return given.length === 0 ? null : (Object.fromEntries(given) as ExecutionFilter);
   if (given.length > 0) throw new UsageError('expected --all alone, found a narrower filter beside it');
   return { all: true };
 }
 
-async function stopByIds(cli: Cli, client: Client, ids: string[], options: Options, timeoutMs: number): Promise<number> {
+async function stopByIds(
+  cli: Cli,
+  client: Client,
+  ids: string[],
+  options: Options,
+  timeoutMs: number,
+): Promise<number> {
   if (options.preview) return previewAll(cli, client, ids, options.json === true);
   if (!options.yes && cli.terminal.canAsk) {
     for (const id of ids.slice(0, SHOWN_MAX)) await notePreview(cli, client, id);
@@ -99,7 +126,15 @@ async function stopByIds(cli: Cli, client: Client, ids: string[], options: Optio
       else report(cli.terminal, new Error(`${outcome.id}: ${messageOf(outcome.error)}`), false);
     }
   }
-  const waited = options.wait ? await waitForAll(cli, client, answers.map(({ executionId }) => executionId), timeoutMs, options.json === true) : null;
+  const waited = options.wait
+    ? await waitForAll(
+        cli,
+        client,
+        answers.map(({ executionId }) => executionId),
+        timeoutMs,
+        options.json === true,
+      )
+    : null;
   if (options.json) {
     cli.json(
       outcomes.map((outcome) =>
@@ -114,10 +149,19 @@ async function stopByIds(cli: Cli, client: Client, ids: string[], options: Optio
   return refused !== undefined && 'error' in refused ? exitCodeOf(refused.error) : exit.ok;
 }
 
-async function stopByFilter(cli: Cli, client: Client, filter: ExecutionFilter, options: Options, timeoutMs: number): Promise<number> {
+async function stopByFilter(
+  cli: Cli,
+  client: Client,
+  filter: ExecutionFilter,
+  options: Options,
+  timeoutMs: number,
+): Promise<number> {
   const inProject = options.project === undefined ? {} : { project: options.project };
   const asks = !options.yes && !options.preview;
-  if (asks && !cli.terminal.canAsk) throw new UsageError('stopping by a filter without a terminal to ask on needs --yes; --preview says what it would stop');
+  if (asks && !cli.terminal.canAsk)
+    throw new UsageError(
+      'stopping by a filter without a terminal to ask on needs --yes; --preview says what it would stop',
+    );
   let request: Parameters<Client['stops']['bulk']>[0] = { ...inProject, filter };
   if (asks || options.preview) {
     const { matched, setId } = await client.stops.dryRun(filter, inProject);
@@ -137,21 +181,39 @@ async function stopByFilter(cli: Cli, client: Client, filter: ExecutionFilter, o
   }
   const answer = await client.stops.bulk(request);
   if (!options.json) {
-    cli.line(`${count(answer.requested.length, 'stop')} requested, ${answer.alreadyEnded.length} had ended, ${answer.failed.length} failed`);
+    cli.line(
+      `${count(answer.requested.length, 'stop')} requested, ${answer.alreadyEnded.length} had ended, ${answer.failed.length} failed`,
+    );
     for (const { id, code } of answer.failed) cli.note(`${id}: ${code}`);
-    if (answer.startedMeanwhile.length > 0) cli.note(`${count(answer.startedMeanwhile.length, 'execution')} started meanwhile and match: repeat to stop them`);
+    if (answer.startedMeanwhile.length > 0)
+      cli.note(
+        `${count(answer.startedMeanwhile.length, 'execution')} started meanwhile and match: repeat to stop them`,
+      );
   }
-  const waited = options.wait ? await waitForAll(cli, client, answer.requested, timeoutMs, options.json === true) : null;
+  const waited = options.wait
+    ? await waitForAll(cli, client, answer.requested, timeoutMs, options.json === true)
+    : null;
   if (options.json) cli.json(waited === null ? answer : { ...answer, receipts: [...waited.receipts.values()] });
   if (waited?.timedOut) return exit.stopTimedOut;
   return answer.failed.length > 0 ? exit.failed : exit.ok;
 }
 
-async function showMatching(cli: Cli, client: Client, filter: ExecutionFilter, inProject: { project?: string }, matched: number): Promise<void> {
+async function showMatching(
+  cli: Cli,
+  client: Client,
+  filter: ExecutionFilter,
+  inProject: { project?: string },
+  matched: number,
+): Promise<void> {
   const { all: _all, ids: _ids, status, ...narrow } = filter;
   const statuses = status === undefined ? (['Running', 'Pending'] as const) : [status];
   const pages = await Promise.all(
-    statuses.map((one) => readPages((cursor) => client.executions.list({ ...inProject, ...narrow, ...cursor, status: one, limit: SHOWN_MAX }), SHOWN_MAX)),
+    statuses.map((one) =>
+      readPages(
+        (cursor) => client.executions.list({ ...inProject, ...narrow, ...cursor, status: one, limit: SHOWN_MAX }),
+        SHOWN_MAX,
+      ),
+    ),
   );
   const shown = pages.flatMap(({ items }) => items).slice(0, SHOWN_MAX);
   cli.terminal.err(executionTable(cli.terminal, shown));
@@ -185,13 +247,19 @@ async function notePreview(cli: Cli, client: Client, id: string): Promise<void> 
 }
 
 function describePreview(preview: StopPreview): string {
-  const place = (node: { node: string; iterations?: number[] }): string => plain(`${node.node}${node.iterations?.length ? `[${node.iterations.join(',')}]` : ''}`);
+  const place = (node: { node: string; iterations?: number[] }): string =>
+    plain(`${node.node}${node.iterations?.length ? `[${node.iterations.join(',')}]` : ''}`);
   const { kept, stayPending, stayHeld, children } = preview;
   const lines = [`execution ${preview.executionId}: a stop`];
-  for (const node of preview.willAbort) lines.push(`  aborts           ${place(node)} (${node.type} on the ${node.where}, for ${span(node.runningForMs)})`);
-  for (const node of preview.cannotCancel) lines.push(`  cannot cancel    ${place(node)} (agent ${plain(node.agent)}, for ${span(node.runningForMs)}); its result is discarded`);
+  for (const node of preview.willAbort)
+    lines.push(`  aborts           ${place(node)} (${node.type} on the ${node.where}, for ${span(node.runningForMs)})`);
+  for (const node of preview.cannotCancel)
+    lines.push(
+      `  cannot cancel    ${place(node)} (agent ${plain(node.agent)}, for ${span(node.runningForMs)}); its result is discarded`,
+    );
   lines.push(`  keeps            ${kept.Complete} Complete, ${kept.Failed} Failed, ${kept.Skipped} Skipped`);
-  if (stayPending.length + stayHeld.length > 0) lines.push(`  leaves           ${stayPending.length} Pending, ${stayHeld.length} Held`);
+  if (stayPending.length + stayHeld.length > 0)
+    lines.push(`  leaves           ${stayPending.length} Pending, ${stayHeld.length} Held`);
   if (children.length > 0) lines.push(`  stops with it    ${count(children.length, 'child execution')}`);
   return `${lines.join('\n')}\n`;
 }
@@ -214,7 +282,8 @@ async function waitForAll(
     for (let id = queue.shift(); id !== undefined; id = queue.shift()) {
       for await (const receipt of client.receipts(id, { signal })) {
         receipts.set(id, receipt);
-        if (cli.terminal.errIsTTY && !json) cli.terminal.err(`\r${progress(receipt)}, ${confirmed.size} of ${ids.length} done\u001b[K`);
+        if (cli.terminal.errIsTTY && !json)
+          cli.terminal.err(`\r${progress(receipt)}, ${confirmed.size} of ${ids.length} done\u001b[K`);
       }
       confirmed.add(id);
     }
@@ -230,14 +299,17 @@ async function waitForAll(
   if (!json) {
     if (ids.length === 1) for (const receipt of receipts.values()) cli.terminal.out(describeReceipt(cli, receipt));
     if (confirmed.size < ids.length) {
-      cli.note(`${count(ids.length - confirmed.size, 'stop')} not confirmed within ${span(timeoutMs)}; it goes on. Follow it: ${spell('receipt -f ID')}`);
+      cli.note(
+        `${count(ids.length - confirmed.size, 'stop')} not confirmed within ${span(timeoutMs)}; it goes on. Follow it: ${spell('receipt -f ID')}`,
+      );
     } else if (ids.length > 1) cli.line(`all ${ids.length} have ended`);
   }
   return { timedOut: confirmed.size < ids.length, receipts };
 }
 
 function progress(receipt: StopReceipt): string {
-  if (receipt.finalisedAt !== null) return receipt.unconfirmed > 0 ? `ended, ${count(receipt.unconfirmed, 'task')} not confirmed` : 'ended';
+  if (receipt.finalisedAt !== null)
+    return receipt.unconfirmed > 0 ? `ended, ${count(receipt.unconfirmed, 'task')} not confirmed` : 'ended';
   if (receipt.haltedMs !== null) return 'halted';
   return receipt.delivery === null ? 'requested' : 'delivered';
 }

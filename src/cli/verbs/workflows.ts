@@ -12,7 +12,11 @@ const columns: Column<WorkflowItem>[] = [
   { title: 'PROJECT', cell: ({ project }) => project },
   { title: 'VERSION', cell: ({ version }) => String(version) },
   { title: 'SAVED', cell: ({ savedAt }) => ago(savedAt) },
-  { title: 'NEXT', cell: ({ disabled, schedules }) => (disabled ? 'disabled' : (schedules.map(({ nextAt }) => nextAt).sort()[0] ?? '')) },
+  {
+    title: 'NEXT',
+    cell: ({ disabled, schedules }) =>
+      disabled ? 'disabled' : (schedules.map(({ nextAt }) => nextAt).sort()[0] ?? ''),
+  },
   { title: 'DESCRIPTION', cell: ({ description }) => description ?? '', flex: true },
 ];
 
