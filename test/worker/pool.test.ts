@@ -160,8 +160,9 @@ describe('the in-process pool', () => {
     /** Aborts the task and gives the ms until the endpoint sees its connection closed. */
     async function closesSocket(report: Promise<WorkReport>): Promise<number> {
       const startedMs = performance.now();
+      const open = endpoint.sockets.size;
       pool.abort('E/call/1');
-      await until(() => endpoint.sockets.size === 0, 'the endpoint sees the connection closed');
+      await until(() => endpoint.sockets.size === open - 1, 'the endpoint sees the connection closed');
       const seenMs = performance.now() - startedMs;
       expect(await report).to.deep.equal({ kind: 'aborted', outcome: 'aborted' });
       return seenMs;
@@ -185,7 +186,8 @@ describe('the in-process pool', () => {
       endpoint.answer = ({ url }, response) => url === '/' && response.writeHead(302, { location: '/slow' }).end();
       const report = runTask(pool, httpTask({ url: endpoint.url }));
       await until(() => endpoint.last?.url === '/slow', 'the second request is there');
-      await closesSocket(report);
+      // The connection of the first request may be idle beside it.
+      expect(await closesSocket(report)).to.be.below(500);
     });
 
     it('closes a connection that does not stand yet', async () => {
