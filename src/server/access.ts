@@ -20,7 +20,10 @@ export interface Caller {
 export type Level = 'open' | 'see' | 'operate' | 'administer' | 'administerAll';
 
 const RANKS = { worker: 0, agent: 0, viewer: 1, operator: 2, admin: 3 } as const satisfies Record<Role, number>;
-const DEMANDS = { open: 0, see: 1, operate: 2, administer: 3, administerAll: 3 } as const satisfies Record<Level, number>;
+const DEMANDS = { open: 0, see: 1, operate: 2, administer: 3, administerAll: 3 } as const satisfies Record<
+  Level,
+  number
+>;
 
 export function allows(caller: Caller | null, level: Level): boolean {
   if (level === 'open') return true;

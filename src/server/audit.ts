@@ -47,7 +47,9 @@ export class Audit {
   complete(id: string, outcome: string): void {
     const completing = this.#store
       .completeAudit(id, outcome)
-      .catch((error: unknown) => this.#logger.error({ audit: id, outcome, error: messageOf(error) }, 'audit outcome not stored'))
+      .catch((error: unknown) =>
+        this.#logger.error({ audit: id, outcome, error: messageOf(error) }, 'audit outcome not stored'),
+      )
       .finally(() => this.#completing.delete(completing));
     this.#completing.add(completing);
   }

@@ -1,6 +1,6 @@
 /** The one way from a request to a verb, shared by HTTP and Socket.IO: validate, authorise, act, audit. */
 import type { z } from 'zod';
-import { FullstopError, type ErrorCode, errorCodes, hasCode, messageOf } from '../errors.ts';
+import { type ErrorCode, errorCodes, FullstopError, hasCode, messageOf } from '../errors.ts';
 import type { DefinitionFault, ErrorBody } from '../wire.ts';
 import { allows, type Caller } from './access.ts';
 import type { Act } from './audit.ts';
@@ -15,7 +15,9 @@ export function parse(schema: z.ZodObject, value: unknown): Record<string, unkno
     line: null,
     message: issue.message,
   }));
-  const message = faults.map((fault) => (fault.path === '' ? fault.message : `${fault.path}: ${fault.message}`)).join('; ');
+  const message = faults
+    .map((fault) => (fault.path === '' ? fault.message : `${fault.path}: ${fault.message}`))
+    .join('; ');
   throw new FullstopError('FS_INVALID', message, { details: { faults } });
 }
 
@@ -24,14 +26,28 @@ export function parse(schema: z.ZodObject, value: unknown): Record<string, unkno
  *
  * Refusals are audited like successes: 403 and 404 of a verb that changes something say who tried.
  */
-export async function call(context: Context, verb: Verb, caller: Caller | null, input: Record<string, unknown>): Promise<Answer> {
+export async function call(
+  context: Context,
+  verb: Verb,
+  caller: Caller | null,
+  input: Record<string, unknown>,
+): Promise<Answer> {
   const level = verb.levelOf?.(input as never) ?? verb.level;
   if (caller === null && level !== 'open') throw unauthenticated();
   // An open verb takes a caller that is null; only `health` is one.
   const who = caller as Caller;
-  const act = context.audit.act({ caller: who, verb: verb.name, project: projectOf(who, input), target: targetOf(input), outcome: null });
+  const act = context.audit.act({
+    caller: who,
+    verb: verb.name,
+    project: projectOf(who, input),
+    target: targetOf(input),
+    outcome: null,
+  });
   if (!allows(caller, level)) {
-    const refused = new FullstopError('FS_FORBIDDEN', `expected a key that may ${verb.name}, found the role ${caller?.role}: ask an admin for one`);
+    const refused = new FullstopError(
+      'FS_FORBIDDEN',
+      `expected a key that may ${verb.name}, found the role ${caller?.role}: ask an admin for one`,
+    );
     if (verb.audited) await act.end(refused.code);
     throw refused;
   }
@@ -57,13 +73,18 @@ export function errorBody(error: unknown): ErrorBody {
 }
 
 export function unauthenticated(): FullstopError {
-  return new FullstopError('FS_UNAUTHENTICATED', 'expected a key this server knows: send `Authorization: Bearer KEY`, on Socket.IO `auth: {token: KEY}`');
+  return new FullstopError(
+    'FS_UNAUTHENTICATED',
+    'expected a key this server knows: send `Authorization: Bearer KEY`, on Socket.IO `auth: {token: KEY}`',
+  );
 }
 
 /** Codes a caller may be told; others, and errors of programs, are FS_INTERNAL. */
 export function codeOf(error: unknown): ErrorCode {
   const code = (error as { code?: unknown } | null | undefined)?.code;
-  return typeof code === 'string' && code in errorCodes && hasCode(error, code as ErrorCode) ? (code as ErrorCode) : 'FS_INTERNAL';
+  return typeof code === 'string' && code in errorCodes && hasCode(error, code as ErrorCode)
+    ? (code as ErrorCode)
+    : 'FS_INTERNAL';
 }
 
 /** What was done is durable already: a store that fails now does not make it undone, so the log has to do. */

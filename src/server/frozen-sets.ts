@@ -39,7 +39,10 @@ export class FrozenSets {
     this.#dropOld();
     const set = this.#sets.get(setId);
     if (set === undefined || set.keyId !== caller.keyId) {
-      throw new FullstopError('FS_NOT_FOUND', `expected a set of the last 5 minutes, found "${setId}": do the dry run again`);
+      throw new FullstopError(
+        'FS_NOT_FOUND',
+        `expected a set of the last 5 minutes, found "${setId}": do the dry run again`,
+      );
     }
     return set;
   }

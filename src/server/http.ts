@@ -1,6 +1,6 @@
 /** HTTP: one route per path of the verb table, and the few addresses that are no verbs. */
-import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { FullstopError, errorCodes, messageOf } from '../errors.ts';
+import { type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from 'fastify';
+import { errorCodes, FullstopError, messageOf } from '../errors.ts';
 import { allows, type Caller } from './access.ts';
 import { call, errorBody, parse, unauthenticated } from './call.ts';
 import { assertPlainJson, refuseKey } from './json.ts';
@@ -38,11 +38,16 @@ export function createHttp({ context, origins, metrics, verbs }: HttpOptions): F
     routerOptions: { maxParamLength: PARAM_CHARS_MAX },
     exposeHeadRoutes: false,
     forceCloseConnections: true,
-    frameworkErrors: (error, _request, reply) => sendError(reply as FastifyReply, new FullstopError('FS_INVALID', messageOf(error))),
+    frameworkErrors: (error, _request, reply) =>
+      sendError(reply as FastifyReply, new FullstopError('FS_INVALID', messageOf(error))),
     clientErrorHandler(_error, socket) {
-      const body = JSON.stringify(errorBody(new FullstopError('FS_INVALID', 'expected an HTTP/1.1 request, found something else')));
+      const body = JSON.stringify(
+        errorBody(new FullstopError('FS_INVALID', 'expected an HTTP/1.1 request, found something else')),
+      );
       if (socket.writable) {
-        socket.end(`HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
+        socket.end(
+          `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+        );
       }
     },
   });
@@ -53,7 +58,8 @@ export function createHttp({ context, origins, metrics, verbs }: HttpOptions): F
     const refused = origins.refuseHost(request.headers.host);
     if (refused !== null) return done(refused);
     const { authorization, cookie } = request.headers;
-    const caller = authorization === undefined ? context.access.bySession(cookie) : context.access.byHeader(authorization);
+    const caller =
+      authorization === undefined ? context.access.bySession(cookie) : context.access.byHeader(authorization);
     if (caller !== null && authorization === undefined && request.method !== 'GET') {
       const crossed = origins.refuseCrossSite(request.headers);
       if (crossed !== null) return done(crossed);
@@ -73,7 +79,13 @@ export function createHttp({ context, origins, metrics, verbs }: HttpOptions): F
     sendError(reply, known);
   });
   app.setNotFoundHandler((request, reply) => {
-    sendError(reply, new FullstopError('FS_NOT_FOUND', `expected an address of this API, found ${request.method} ${request.url.slice(0, 200)}: see /docs`));
+    sendError(
+      reply,
+      new FullstopError(
+        'FS_NOT_FOUND',
+        `expected an address of this API, found ${request.method} ${request.url.slice(0, 200)}: see /docs`,
+      ),
+    );
   });
 
   for (const group of byRoute(verbs)) addRoute(app, context, group);
@@ -193,14 +205,20 @@ function addPages(app: FastifyInstance, context: Context, metrics: Metrics): voi
     const { token } = request.query as { token?: unknown };
     const cookie = typeof token === 'string' ? context.access.redeemFirstVisit(token) : null;
     if (cookie === null) {
-      throw new FullstopError('FS_UNAUTHENTICATED', 'expected a link that nobody has used, found one that is over: start the server again for a new one');
+      throw new FullstopError(
+        'FS_UNAUTHENTICATED',
+        'expected a link that nobody has used, found one that is over: start the server again for a new one',
+      );
     }
-    return reply.headers({ 'set-cookie': cookie, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }).redirect('/');
+    return reply
+      .headers({ 'set-cookie': cookie, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
+      .redirect('/');
   });
 
   app.get('/metrics', async (request, reply) => {
     if (request.caller === null) throw unauthenticated();
-    if (!allows(request.caller, 'see')) throw new FullstopError('FS_FORBIDDEN', 'expected the key of a viewer, an operator or an admin');
+    if (!allows(request.caller, 'see'))
+      throw new FullstopError('FS_FORBIDDEN', 'expected the key of a viewer, an operator or an admin');
     const { type, text } = await metrics.scrape();
     return reply.type(type).send(text);
   });
@@ -247,5 +265,7 @@ function asKnown(error: unknown): unknown {
     return new FullstopError('FS_TOO_LARGE', `expected a body of at most ${BODY_BYTES_MAX} bytes, found a larger one`);
   }
   const fromFramework = typeof code === 'string' && code.startsWith('FST_');
-  return fromFramework && typeof statusCode === 'number' && statusCode < 500 ? new FullstopError('FS_INVALID', messageOf(error)) : error;
+  return fromFramework && typeof statusCode === 'number' && statusCode < 500
+    ? new FullstopError('FS_INVALID', messageOf(error))
+    : error;
 }

@@ -41,7 +41,11 @@ export class Metrics {
     counter('fullstop_nodes_ended_total', 'Nodes ended', () => engine.metrics().nodesEnded);
     counter('fullstop_commits_total', 'Commits', () => engine.metrics().commits);
     counter('fullstop_commit_retries_total', 'Commits tried again', () => engine.metrics().commitRetries);
-    counter('fullstop_late_results_discarded_total', 'Results that came after a stop', () => engine.metrics().lateResultsDiscarded);
+    counter(
+      'fullstop_late_results_discarded_total',
+      'Results that came after a stop',
+      () => engine.metrics().lateResultsDiscarded,
+    );
     new prom.Counter({
       name: 'fullstop_executions_ended_total',
       help: 'Executions ended, by how; stopped ones are not among the failed',

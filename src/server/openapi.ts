@@ -4,12 +4,12 @@
  */
 import swagger from '@fastify/swagger';
 import swaggerUi from '@fastify/swagger-ui';
-import { fastify, type FastifyInstance } from 'fastify';
+import { type FastifyInstance, fastify } from 'fastify';
 import { createJsonSchemaTransform, createJsonSchemaTransformObject } from 'fastify-type-provider-zod';
 import { z } from 'zod';
 import { type ErrorCode, errorCodes } from '../errors.ts';
 import { byRoute } from './http.ts';
-import { shapes, type ShapeName } from './shapes.ts';
+import { type ShapeName, shapes } from './shapes.ts';
 import { verbs } from './verbs/table.ts';
 import type { Verb } from './verbs/verb.ts';
 
@@ -37,7 +37,8 @@ async function createPage(): Promise<FastifyInstance> {
       info: {
         title: 'Fullstop',
         version: '1',
-        description: 'An actor-model workflow runtime in which stop means stop. Every operation is also a Socket.IO verb: `emit(verb, payload, ack)` on namespace `/`, its payload the parameters, the query and the body in one object.',
+        description:
+          'An actor-model workflow runtime in which stop means stop. Every operation is also a Socket.IO verb: `emit(verb, payload, ack)` on namespace `/`, its payload the parameters, the query and the body in one object.',
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
       },
       security: [{ key: [] }],
@@ -67,8 +68,14 @@ function addOperation(app: FastifyInstance, group: Verb[]): void {
     url: path,
     schema: {
       operationId: main.name,
-      summary: group.map((verb) => verb.summary + (verb.http.when === undefined ? '' : ` (\`?${verb.http.when}=true\`)`)).reverse().join('. '),
-      description: group.map((verb) => `Socket.IO: \`${verb.name}\`.`).reverse().join(' '),
+      summary: group
+        .map((verb) => verb.summary + (verb.http.when === undefined ? '' : ` (\`?${verb.http.when}=true\`)`))
+        .reverse()
+        .join('. '),
+      description: group
+        .map((verb) => `Socket.IO: \`${verb.name}\`.`)
+        .reverse()
+        .join(' '),
       tags: [main.name.split('.')[0] ?? main.name],
       ...(main.level === 'open' ? { security: [] } : {}),
       ...(Object.keys(main.params).length === 0 ? {} : { params: main.schemas.params }),

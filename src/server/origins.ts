@@ -15,7 +15,10 @@ export class Origins {
   /** A page that rebinds its own name to 127.0.0.1 gives itself away by the `Host` it asks for. */
   refuseHost(host: string | undefined): FullstopError | null {
     if (!this.#loopbackOnly || (host !== undefined && isLoopback(host.replace(/:\d+$/, '')))) return null;
-    return new FullstopError('FS_FORBIDDEN', `expected the host name 127.0.0.1 or localhost, found "${host}": the server listens on loopback only`);
+    return new FullstopError(
+      'FS_FORBIDDEN',
+      `expected the host name 127.0.0.1 or localhost, found "${host}": the server listens on loopback only`,
+    );
   }
 
   /** Programs send no origin. A page must come from this server. */

@@ -1,8 +1,9 @@
 /** Socket.IO namespace `/`: every verb of the table by its name, and the subscriptions. */
-import { type Namespace, Server, type Socket } from 'socket.io';
+
 import type { Server as HttpServer } from 'node:http';
+import { type Namespace, Server, type Socket } from 'socket.io';
 import { z } from 'zod';
-import { type SocketIoBus, executionRoom, projectRoom, waitingPackets } from '../adapters/socket-io/bus.ts';
+import { executionRoom, projectRoom, type SocketIoBus, waitingPackets } from '../adapters/socket-io/bus.ts';
 import { FullstopError } from '../errors.ts';
 import { allows, type Caller, maySee } from './access.ts';
 import { call, errorBody, parse, unauthenticated } from './call.ts';
@@ -110,9 +111,11 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
   }
 
   async function dispatch(socket: ClientSocket, name: string, args: unknown[]): Promise<Outcome> {
-    if (socket.data.calls > CALLS_MAX) throw new FullstopError('FS_RATE', `expected at most ${CALLS_MAX} calls at once: wait for answers`);
+    if (socket.data.calls > CALLS_MAX)
+      throw new FullstopError('FS_RATE', `expected at most ${CALLS_MAX} calls at once: wait for answers`);
     const run = table.get(name);
-    if (run === undefined) throw new FullstopError('FS_INVALID', `expected a verb of this API, found "${name.slice(0, 100)}": see /docs`);
+    if (run === undefined)
+      throw new FullstopError('FS_INVALID', `expected a verb of this API, found "${name.slice(0, 100)}": see /docs`);
     if (args.length > 1) throw new FullstopError('FS_INVALID', `expected one payload, found ${args.length}`);
     const payload = args[0] ?? {};
     assertPlainJson(payload);
@@ -142,7 +145,10 @@ function subscriptionVerbs(context: Context, subscriptions: Subscriptions) {
       await seenExecution(context, caller, input.id);
       const { followed } = socket.data;
       if (followed.size >= FOLLOWED_MAX && !followed.has(input.id)) {
-        throw new FullstopError('FS_RATE', `expected at most ${FOLLOWED_MAX} followed executions: unsubscribe from some`);
+        throw new FullstopError(
+          'FS_RATE',
+          `expected at most ${FOLLOWED_MAX} followed executions: unsubscribe from some`,
+        );
       }
       const first = input.from ?? 1;
       const { firstSeq } = await context.store.readEvents(input.id, first, 1);
@@ -184,7 +190,10 @@ function subscriptionVerbs(context: Context, subscriptions: Subscriptions) {
 
 function mustSee(caller: Caller, name: string): void {
   if (!allows(caller, 'see')) {
-    throw new FullstopError('FS_FORBIDDEN', `expected a key that may ${name}, found the role ${caller.role}: ask an admin for one`);
+    throw new FullstopError(
+      'FS_FORBIDDEN',
+      `expected a key that may ${name}, found the role ${caller.role}: ask an admin for one`,
+    );
   }
 }
 

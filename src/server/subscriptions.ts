@@ -5,13 +5,14 @@
  * announced. Whatever breaks the sequence (a lost announcement, a client that reads slowly) sends it back to
  * the store: nothing is buffered here, and each event is sent once and in order.
  */
+
+import type { Logger } from 'pino';
 import type { Socket } from 'socket.io';
 import { waitingPackets } from '../adapters/socket-io/bus.ts';
 import { eventOf } from '../engine/views.ts';
 import { messageOf } from '../errors.ts';
 import type { ExecutionStore } from '../ports/store.ts';
 import type { ExecutionEvent } from '../wire.ts';
-import type { Logger } from 'pino';
 
 /** Events read from the store at once. */
 const PAGE = 500;

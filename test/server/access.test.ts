@@ -11,7 +11,13 @@ describe('access', () => {
 
   /** What becomes of a handshake. */
   function handshake(headers: Record<string, string>, auth: object = {}): Promise<string> {
-    const socket = io(world.server.url, { auth, extraHeaders: headers, transports: ['websocket'], forceNew: true, reconnection: false });
+    const socket = io(world.server.url, {
+      auth,
+      extraHeaders: headers,
+      transports: ['websocket'],
+      forceNew: true,
+      reconnection: false,
+    });
     return new Promise<string>((resolve) => {
       socket.on('connect', () => resolve('connected'));
       socket.on('connect_error', (error) => resolve((error as { data?: { code: string } }).data?.code ?? 'refused'));
@@ -19,8 +25,16 @@ describe('access', () => {
   }
 
   async function visit(): Promise<{ status: number; cookie: string; location: string | null }> {
-    const answer = await world.http(null, 'GET', new URL(world.server.firstVisitUrl).pathname + new URL(world.server.firstVisitUrl).search);
-    return { status: answer.status, cookie: answer.headers.get('set-cookie') ?? '', location: answer.headers.get('location') };
+    const answer = await world.http(
+      null,
+      'GET',
+      new URL(world.server.firstVisitUrl).pathname + new URL(world.server.firstVisitUrl).search,
+    );
+    return {
+      status: answer.status,
+      cookie: answer.headers.get('set-cookie') ?? '',
+      location: answer.headers.get('location'),
+    };
   }
 
   describe('the first visit', () => {
@@ -36,12 +50,15 @@ describe('access', () => {
       const cookie = (await visit()).cookie.split(';')[0] as string;
       expect((await world.http(null, 'GET', '/api/keys', undefined, { cookie })).status).to.equal(200);
       expect(await handshake({ cookie, origin: world.server.url })).to.equal('connected');
-      expect(await handshake({ cookie: 'fullstop_session=guess', origin: world.server.url })).to.equal('FS_UNAUTHENTICATED');
+      expect(await handshake({ cookie: 'fullstop_session=guess', origin: world.server.url })).to.equal(
+        'FS_UNAUTHENTICATED',
+      );
     });
 
     it('does not let another page use the cookie', async () => {
       const cookie = (await visit()).cookie.split(';')[0] as string;
-      const stop = (origin: Record<string, string>) => world.http(null, 'POST', '/api/admission', { paused: true }, { cookie, ...origin });
+      const stop = (origin: Record<string, string>) =>
+        world.http(null, 'POST', '/api/admission', { paused: true }, { cookie, ...origin });
       expect((await stop({ origin: 'https://evil.example' })).status).to.equal(403);
       expect((await stop({ origin: 'null' })).status).to.equal(403);
       expect((await stop({})).status).to.equal(403);
@@ -60,7 +77,8 @@ describe('access', () => {
 
   it('refuses a name that was rebound to this host', async () => {
     const { hostname, port } = new URL(world.server.url);
-    const asked = (host: string) => raw(hostname, Number(port), `GET /api/health HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    const asked = (host: string) =>
+      raw(hostname, Number(port), `GET /api/health HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
     expect(await asked(`evil.example:${port}`)).to.match(/^HTTP\/1.1 403/);
     expect(await asked(`localhost:${port}`)).to.match(/^HTTP\/1.1 200/);
     expect(await handshake({ host: 'evil.example' }, { token: ADMIN_KEY })).to.equal('refused');
@@ -78,7 +96,9 @@ describe('access', () => {
     expect((await world.http(ADMIN_KEY, 'DELETE', `/api/keys/${id}`)).status).to.equal(204);
     await gone;
     socket.on('execution.event', (message) => heard.push(message));
-    await world.engine.produce(execution, [{ seq: 2, atMs: 0, type: 'log', node: null, iterations: null, attempt: null, data: null }]);
+    await world.engine.produce(execution, [
+      { seq: 2, atMs: 0, type: 'log', node: null, iterations: null, attempt: null, data: null },
+    ]);
     expect(world.bus.hasListeners(execution)).to.equal(false);
     expect(heard).to.deep.equal([]);
     expect((await world.http(key, 'GET', '/api/executions')).status).to.equal(401);
@@ -89,6 +109,7 @@ describe('access', () => {
     const key = await world.key('viewer', 'default');
     const socket = await world.connect(key);
     const [row] = await world.store.listKeys('default');
+    expect((await ask(socket, 'execution.list', {})).ok).to.equal(true);
     // As if another server had deleted it and this one had missed that: only the cached look-up may delay the end.
     await world.store.deleteKey(row?.id ?? '', null);
     world.skewMs = 60_000;

@@ -36,7 +36,19 @@ describe('bad input', () => {
     expect(({} as { polluted?: unknown }).polluted).to.equal(undefined);
   }
 
-  const badIds = [{ $ne: null }, { $gt: '' }, [], null, 1, true, '', 'x', '../..', `${'0'.repeat(8)}`, "'; DROP TABLE executions; --"];
+  const badIds = [
+    { $ne: null },
+    { $gt: '' },
+    [],
+    null,
+    1,
+    true,
+    '',
+    'x',
+    '../..',
+    `${'0'.repeat(8)}`,
+    "'; DROP TABLE executions; --",
+  ];
 
   it('as an id is 400', async () => {
     const socket = await world.connect(ADMIN_KEY);
@@ -44,7 +56,9 @@ describe('bad input', () => {
       for (const bad of badIds) {
         const answer = await ask(socket, verb.name, { id: bad, name: 'approve' });
         expect(answer, `${verb.name} ${JSON.stringify(bad)}`).to.have.nested.property('error.code', 'FS_INVALID');
-        const path = verb.http.path.replace(':name', 'approve').replace(':id', encodeURIComponent(typeof bad === 'string' ? bad : JSON.stringify(bad)));
+        const path = verb.http.path
+          .replace(':name', 'approve')
+          .replace(':id', encodeURIComponent(typeof bad === 'string' ? bad : JSON.stringify(bad)));
         const { status } = await world.http(ADMIN_KEY, verb.http.method, path);
         expect(status, `${verb.http.method} ${path}`).to.be.oneOf(bad === '' || bad === '../..' ? [400, 404] : [400]);
       }
@@ -53,35 +67,90 @@ describe('bad input', () => {
 
   it('of any shape for any verb is a coded error', async () => {
     const socket = await world.connect(ADMIN_KEY);
-    const keys = fc.constantFrom('id', 'name', 'filter', 'setId', 'definition', 'paused', 'payload', 'from', 'project', '$ne', '__proto__', 'constructor', 'x');
-    const anything = fc.oneof(fc.anything({ key: keys, maxDepth: 3 }), fc.dictionary(keys, fc.jsonValue()), fc.jsonValue());
-    const quiet = new Set(['health', 'workflow.list', 'execution.list', 'key.list', 'engine.list', 'audit.list', 'executions.unsubscribe', 'executions.subscribe']);
+    const keys = fc.constantFrom(
+      'id',
+      'name',
+      'filter',
+      'setId',
+      'definition',
+      'paused',
+      'payload',
+      'from',
+      'project',
+      '$ne',
+      '__proto__',
+      'constructor',
+      'x',
+    );
+    const anything = fc.oneof(
+      fc.anything({ key: keys, maxDepth: 3 }),
+      fc.dictionary(keys, fc.jsonValue()),
+      fc.jsonValue(),
+    );
+    const quiet = new Set([
+      'health',
+      'workflow.list',
+      'execution.list',
+      'key.list',
+      'engine.list',
+      'audit.list',
+      'executions.unsubscribe',
+      'executions.subscribe',
+    ]);
     await fc.assert(
-      fc.asyncProperty(fc.constantFrom(...verbs.filter(({ name }) => !quiet.has(name)), ...verbs), anything, async (verb, payload) => {
-        const wire = toWire({ ...(typeof payload === 'object' && payload !== null && !Array.isArray(payload) ? payload : { payload }), surplus: 1 });
-        const answer = await ask(socket, verb.name, wire);
-        if (answer.ok) throw new Error(`${verb.name} took ${JSON.stringify(wire)}`);
-        expect(answer.error.code).to.be.oneOf(codes);
-        expect(answer.error).to.have.all.keys('code', 'message', 'details');
-        if (verb.http.method === 'GET') return;
-        const { path } = verb.http;
-        const http = await world.http(ADMIN_KEY, verb.http.method, path.replace(':id', id).replace(':name', 'approve'), JSON.stringify(wire));
-        expect(http.data?.code, `${http.status} ${http.text}`).to.be.oneOf(codes);
-      }),
+      fc.asyncProperty(
+        fc.constantFrom(...verbs.filter(({ name }) => !quiet.has(name)), ...verbs),
+        anything,
+        async (verb, payload) => {
+          const wire = toWire({
+            ...(typeof payload === 'object' && payload !== null && !Array.isArray(payload) ? payload : { payload }),
+            surplus: 1,
+          });
+          const answer = await ask(socket, verb.name, wire);
+          if (answer.ok) throw new Error(`${verb.name} took ${JSON.stringify(wire)}`);
+          expect(answer.error.code).to.be.oneOf(codes);
+          expect(answer.error).to.have.all.keys('code', 'message', 'details');
+          if (verb.http.method === 'GET') return;
+          const { path } = verb.http;
+          const http = await world.http(
+            ADMIN_KEY,
+            verb.http.method,
+            path.replace(':id', id).replace(':name', 'approve'),
+            JSON.stringify(wire),
+          );
+          expect(http.data?.code, `${http.status} ${http.text}`).to.be.oneOf(codes);
+        },
+      ),
       { seed: SEED, numRuns: 300 },
     );
   }).timeout(20_000);
 
   it('that is no JSON, or reaches for prototypes, or nests deep, is 400', async () => {
     const deep = (levels: number) => `${'{"a":'.repeat(levels)}1${'}'.repeat(levels)}`;
-    const bodies = ['{', 'nope', '"\\ud800', '[1,]', '\u0000', `{"payload":${deep(100)}}`, `{"payload":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, '{"__proto__":{"polluted":1}}', '{"payload":{"a":[{"__proto__":{"polluted":1}}]}}', '{"constructor":{"prototype":{"polluted":1}}}'];
+    const bodies = [
+      '{',
+      'nope',
+      '"\\ud800',
+      '[1,]',
+      '\u0000',
+      `{"payload":${deep(100)}}`,
+      `{"payload":${'['.repeat(100_000)}${']'.repeat(100_000)}}`,
+      '{"__proto__":{"polluted":1}}',
+      '{"payload":{"a":[{"__proto__":{"polluted":1}}]}}',
+      '{"constructor":{"prototype":{"polluted":1}}}',
+    ];
     for (const body of bodies) {
       const answer = await world.http(ADMIN_KEY, 'POST', `/api/executions/${id}/triggers/approve`, body);
       expect([answer.status, answer.data.code], body.slice(0, 60)).to.deep.equal([400, 'FS_INVALID']);
     }
     const socket = await world.connect(ADMIN_KEY);
     for (const body of bodies.filter((each) => each.length < 10_000 && isJson(each))) {
-      const answer = await ask(socket, 'execution.trigger', { id, name: 'approve', ...JSON.parse(body), payload: JSON.parse(body) });
+      const answer = await ask(socket, 'execution.trigger', {
+        id,
+        name: 'approve',
+        ...JSON.parse(body),
+        payload: JSON.parse(body),
+      });
       expect(answer, body.slice(0, 60)).to.have.nested.property('error.code', 'FS_INVALID');
     }
     // Too deep for the client library to send.
@@ -92,9 +161,13 @@ describe('bad input', () => {
 
   it('of 10 MB is 413 over HTTP, and closes a socket', async () => {
     const large = 'x'.repeat(10_000_000);
-    const answer = await world.http(ADMIN_KEY, 'POST', `/api/executions/${id}/triggers/approve`, { payload: large }).catch(() => null);
+    const answer = await world
+      .http(ADMIN_KEY, 'POST', `/api/executions/${id}/triggers/approve`, { payload: large })
+      .catch(() => null);
     if (answer !== null) expect([answer.status, answer.data.code]).to.deep.equal([413, 'FS_TOO_LARGE']);
-    const justOver = await world.http(ADMIN_KEY, 'POST', '/api/workflows', 'x'.repeat(1_048_577), { 'content-type': 'application/yaml' });
+    const justOver = await world.http(ADMIN_KEY, 'POST', '/api/workflows', 'x'.repeat(1_048_577), {
+      'content-type': 'application/yaml',
+    });
     expect([justOver.status, justOver.data.code]).to.deep.equal([413, 'FS_TOO_LARGE']);
     const socket = await world.connect(ADMIN_KEY);
     const gone = new Promise<void>((resolve) => socket.on('disconnect', () => resolve()));
@@ -120,16 +193,47 @@ describe('bad input', () => {
       expect(await ask(socket, name, {})).to.have.nested.property('error.code', 'FS_INVALID');
       socket.emit(name, {});
     }
-    expect(await socket.timeout(5_000).emitWithAck('execution.stop')).to.have.nested.property('error.code', 'FS_INVALID');
-    expect(await socket.timeout(5_000).emitWithAck('execution.stop', { id }, { id })).to.have.nested.property('error.code', 'FS_INVALID');
-    expect(await ask(socket, 'execution.trigger', { id, name: 'approve', payload: Buffer.from('x') })).to.have.nested.property('error.code', 'FS_INVALID');
+    expect(await socket.timeout(5_000).emitWithAck('execution.stop')).to.have.nested.property(
+      'error.code',
+      'FS_INVALID',
+    );
+    expect(await socket.timeout(5_000).emitWithAck('execution.stop', { id }, { id })).to.have.nested.property(
+      'error.code',
+      'FS_INVALID',
+    );
+    expect(
+      await ask(socket, 'execution.trigger', { id, name: 'approve', payload: Buffer.from('x') }),
+    ).to.have.nested.property('error.code', 'FS_INVALID');
   });
 
   it('below the protocol of the socket ends that socket alone', async () => {
-    const frames = fc.oneof(fc.string(), fc.constantFrom('40', '42', '42[', '42[]', '42["execution.stop"', '42{"a":1}', '4', '45-', '451-["x",{"_placeholder":true,"num":0}]', '43[]', '41', '2', '42["disconnect"]', '42["connection",1]', '42[null]', '42[{"a":1}]'));
+    const frames = fc.oneof(
+      fc.string(),
+      fc.constantFrom(
+        '40',
+        '42',
+        '42[',
+        '42[]',
+        '42["execution.stop"',
+        '42{"a":1}',
+        '4',
+        '45-',
+        '451-["x",{"_placeholder":true,"num":0}]',
+        '43[]',
+        '41',
+        '2',
+        '42["disconnect"]',
+        '42["connection",1]',
+        '42[null]',
+        '42[{"a":1}]',
+      ),
+    );
     await fc.assert(
       fc.asyncProperty(fc.array(frames, { maxLength: 5 }), fc.boolean(), async (texts, authenticated) => {
-        await exchange(world.server.url, [...(authenticated ? [`40${JSON.stringify({ token: ADMIN_KEY })}`] : []), ...texts]);
+        await exchange(world.server.url, [
+          ...(authenticated ? [`40${JSON.stringify({ token: ADMIN_KEY })}`] : []),
+          ...texts,
+        ]);
         expect((await world.http(null, 'GET', '/api/health')).status).to.equal(200);
       }),
       { seed: SEED, numRuns: 60 },
@@ -138,7 +242,13 @@ describe('bad input', () => {
 
   it('below HTTP is answered with 400 or hung up on', async () => {
     const { hostname, port } = new URL(world.server.url);
-    for (const bytes of ['\u0000\u0001\u0002', 'NOPE / HTTP/9.9\r\n\r\n', 'GET / HTTP/1.1\r\n\r\n', 'POST /api/stops HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n', `GET / HTTP/1.1\r\nX: ${'x'.repeat(100_000)}\r\n\r\n`]) {
+    for (const bytes of [
+      '\u0000\u0001\u0002',
+      'NOPE / HTTP/9.9\r\n\r\n',
+      'GET / HTTP/1.1\r\n\r\n',
+      'POST /api/stops HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n',
+      `GET / HTTP/1.1\r\nX: ${'x'.repeat(100_000)}\r\n\r\n`,
+    ]) {
       const answer = await new Promise<string>((resolve) => {
         let text = '';
         const socket = connect(Number(port), hostname, () => socket.end(bytes));
@@ -153,14 +263,18 @@ describe('bad input', () => {
   });
 
   it('never reaches an answer as something the program did not mean', () => {
-    expect(world.logged.filter((line) => line.includes('call failed') || line.includes('request failed'))).to.deep.equal([]);
+    expect(
+      world.logged.filter((line) => line.includes('call failed') || line.includes('request failed')),
+    ).to.deep.equal([]);
   });
 });
 
 /** What arrives of a value that a client emits: JSON, or nothing that can be sent. */
 function toWire(value: unknown): unknown {
   try {
-    return JSON.parse(JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? String(inner) : inner)) ?? 'null');
+    return JSON.parse(
+      JSON.stringify(value, (_key, inner) => (typeof inner === 'bigint' ? String(inner) : inner)) ?? 'null',
+    );
   } catch {
     return null;
   }

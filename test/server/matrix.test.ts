@@ -111,7 +111,13 @@ const cases: Case[] = [
     payload: async (world, project) => ({ ...(await running(world, project)), name: 'approve', payload: 1 }),
   },
   { verb: 'execution.delete', need: 'admin', elsewhere: 'missing', success: 204, payload: ended },
-  { verb: 'admission.set', need: 'admin of all', elsewhere: 'same', success: 200, payload: async () => ({ paused: false }) },
+  {
+    verb: 'admission.set',
+    need: 'admin of all',
+    elsewhere: 'same',
+    success: 200,
+    payload: async () => ({ paused: false }),
+  },
   { verb: 'key.list', need: 'admin', elsewhere: 'same', success: 200, payload: nothing },
   {
     verb: 'key.create',
@@ -132,7 +138,13 @@ const cases: Case[] = [
     },
   },
   { verb: 'engine.list', need: 'admin of all', elsewhere: 'same', success: 200, payload: nothing },
-  { verb: 'engine.drain', need: 'admin of all', elsewhere: 'same', success: 202, payload: async () => ({ id: 'engine-1' }) },
+  {
+    verb: 'engine.drain',
+    need: 'admin of all',
+    elsewhere: 'same',
+    success: 202,
+    payload: async () => ({ id: 'engine-1' }),
+  },
   { verb: 'audit.list', need: 'admin', elsewhere: 'same', success: 200, payload: nothing },
   { verb: 'health', need: 'nothing', elsewhere: 'same', success: 200, payload: nothing },
 ];
@@ -140,7 +152,13 @@ const cases: Case[] = [
 /** Subscriptions, on Socket.IO alone. */
 const subscriptions: Case[] = [
   { verb: 'execution.subscribe', need: 'viewer', elsewhere: 'missing', success: 200, payload: running },
-  { verb: 'executions.subscribe', need: 'viewer', elsewhere: 'same', success: 200, payload: async (_world, project) => ({ project }) },
+  {
+    verb: 'executions.subscribe',
+    need: 'viewer',
+    elsewhere: 'same',
+    success: 200,
+    payload: async (_world, project) => ({ project }),
+  },
 ];
 
 interface Who {
@@ -152,7 +170,11 @@ interface Who {
 
 const everybody: Who[] = [
   { name: 'nobody', role: 'nobody', project: null },
-  ...(['viewer', 'operator', 'admin', 'worker', 'agent'] as const).map((role) => ({ name: role, role, project: 'alpha' })),
+  ...(['viewer', 'operator', 'admin', 'worker', 'agent'] as const).map((role) => ({
+    name: role,
+    role,
+    project: 'alpha',
+  })),
   { name: 'admin of all', role: 'admin', project: null },
 ];
 
@@ -190,7 +212,8 @@ describe('access matrix', () => {
   before(async () => {
     world = await openWorld();
     for (const who of everybody) {
-      const key = who.role === 'nobody' ? null : who.project === null ? ADMIN_KEY : await world.key(who.role, who.project);
+      const key =
+        who.role === 'nobody' ? null : who.project === null ? ADMIN_KEY : await world.key(who.role, who.project);
       keys.set(who.name, key);
       if (key !== null) sockets.set(who.name, await world.connect(key));
     }
@@ -262,8 +285,16 @@ describe('access matrix', () => {
     const key = keys.get('viewer') ?? null;
     const unseen = await world.running('beta');
     const missing = '0190b0a0-0000-7000-8000-000000000000';
-    for (const [method, path] of [['GET', ''], ['GET', '/events'], ['GET', '/results'], ['GET', '/stop'], ['POST', '/stop']] as const) {
-      const [a, b] = await Promise.all([unseen, missing].map((id) => world.http(key, method, `/api/executions/${id}${path}`)));
+    for (const [method, path] of [
+      ['GET', ''],
+      ['GET', '/events'],
+      ['GET', '/results'],
+      ['GET', '/stop'],
+      ['POST', '/stop'],
+    ] as const) {
+      const [a, b] = await Promise.all(
+        [unseen, missing].map((id) => world.http(key, method, `/api/executions/${id}${path}`)),
+      );
       expect(a?.text.replace(unseen, 'ID')).to.equal(b?.text.replace(missing, 'ID'));
     }
   });
@@ -272,16 +303,38 @@ describe('access matrix', () => {
     const { items } = await world.store.listAudit(null, undefined, 10_000);
     const refused = items.filter(({ outcome }) => outcome === 'FS_FORBIDDEN' || outcome === 'FS_NOT_FOUND');
     const audited = verbs.filter((verb) => verb.audited).map(({ name }) => name);
-    for (const one of cases.filter(({ verb, success }) => audited.includes(verb) && !(verb === 'workflow.save' && success === 200))) {
-      const roles = everybody.filter((who) => ['alpha', 'beta'].some((project) => ['FS_FORBIDDEN', 'FS_NOT_FOUND'].includes(expected(who, one, project) ?? '')));
+    for (const one of cases.filter(
+      ({ verb, success }) => audited.includes(verb) && !(verb === 'workflow.save' && success === 200),
+    )) {
+      const roles = everybody.filter((who) =>
+        ['alpha', 'beta'].some((project) =>
+          ['FS_FORBIDDEN', 'FS_NOT_FOUND'].includes(expected(who, one, project) ?? ''),
+        ),
+      );
       for (const { role } of roles) {
-        expect(refused.some(({ verb, actor }) => verb === one.verb && actor?.role === role), `${one.verb} by ${role}`).to.equal(true);
+        expect(
+          refused.some(({ verb, actor }) => verb === one.verb && actor?.role === role),
+          `${one.verb} by ${role}`,
+        ).to.equal(true);
       }
     }
   });
 
   it('audits the verbs that change something, and no others', () => {
-    const reads = ['workflow.list', 'workflow.get', 'execution.list', 'execution.get', 'execution.results', 'execution.events', 'execution.receipt', 'execution.preview', 'key.list', 'engine.list', 'audit.list', 'health'];
+    const reads = [
+      'workflow.list',
+      'workflow.get',
+      'execution.list',
+      'execution.get',
+      'execution.results',
+      'execution.events',
+      'execution.receipt',
+      'execution.preview',
+      'key.list',
+      'engine.list',
+      'audit.list',
+      'health',
+    ];
     expect(verbs.filter((verb) => !verb.audited).map(({ name }) => name)).to.have.members(reads);
   });
 

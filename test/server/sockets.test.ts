@@ -1,7 +1,7 @@
 import { expect } from 'chai';
-import type { ExecutionEvent } from '../../src/wire.ts';
 import { itemOf } from '../../src/engine/views.ts';
 import type { HeaderRow } from '../../src/ports/store.ts';
+import type { ExecutionEvent } from '../../src/wire.ts';
 import { ADMIN_KEY, ask, eventRow, openWorld, type World } from './support.ts';
 
 describe('subscriptions', () => {
@@ -12,7 +12,11 @@ describe('subscriptions', () => {
   afterEach(() => world.close());
 
   const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, at) => from + at);
-  const produce = (id: string, from: number, to: number) => world.engine.produce(id, range(from, to).map((seq) => eventRow(seq)));
+  const produce = (id: string, from: number, to: number) =>
+    world.engine.produce(
+      id,
+      range(from, to).map((seq) => eventRow(seq)),
+    );
 
   async function follow(id: string, from: number) {
     const socket = await world.connect(ADMIN_KEY);
@@ -54,6 +58,22 @@ describe('subscriptions', () => {
     for (const [at, from] of [1, 1, 500, 1_700].entries()) expect(followers[at]?.heard).to.deep.equal(range(from, seq));
   });
 
+  it('go back for what was announced while the store was read', async () => {
+    const id = await world.running('default');
+    const { readEvents } = world.store;
+    let reads = 0;
+    world.store.readEvents = async (...args) => {
+      const page = await readEvents.apply(world.store, args);
+      reads += 1;
+      // The first read only looks whether `from` is kept; the second is the replay.
+      if (reads === 2) await produce(id, 2, 3);
+      return page;
+    };
+    const follower = await follow(id, 1);
+    await follower.until(3);
+    expect(follower.heard).to.deep.equal([1, 2, 3]);
+  });
+
   it('find in the store what an announcement was lost of, and drop what came twice', async () => {
     const id = await world.running('default');
     const follower = await follow(id, 1);
@@ -75,11 +95,16 @@ describe('subscriptions', () => {
   it('do not grow for a client that does not read: it goes on from the store when it does', async () => {
     const id = await world.running('default');
     const follower = await follow(id, 1);
-    const raw = (follower.socket.io.engine.transport as unknown as { ws: { _socket: { pause(): void; resume(): void } } }).ws._socket;
+    const raw = (
+      follower.socket.io.engine.transport as unknown as { ws: { _socket: { pause(): void; resume(): void } } }
+    ).ws._socket;
     raw.pause();
     const data = 'x'.repeat(2_000);
     for (let seq = 2; seq <= 20_000; seq += 500) {
-      await world.engine.produce(id, range(seq, Math.min(20_000, seq + 499)).map((at) => ({ ...eventRow(at), data })));
+      await world.engine.produce(
+        id,
+        range(seq, Math.min(20_000, seq + 499)).map((at) => ({ ...eventRow(at), data })),
+      );
       await new Promise((resolve) => setImmediate(resolve));
     }
     expect(Math.max(...world.bus.waiting())).to.be.lessThan(2_000);
@@ -130,7 +155,12 @@ describe('subscriptions', () => {
     world.bus.receipt({ executionId: id } as never);
     world.bus.changed(itemOf(header));
     await Promise.all([socket, stranger, insider].map((each) => ask(each, 'health', {})));
-    expect(heard).to.have.members(['socket STOP', 'socket stop.receipt', 'socket execution.changed', 'insider execution.changed']);
+    expect(heard).to.have.members([
+      'socket STOP',
+      'socket stop.receipt',
+      'socket execution.changed',
+      'insider execution.changed',
+    ]);
   });
 
   it('call every handler of a STOP, listeners or not, and survive one that throws', () => {

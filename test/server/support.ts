@@ -99,7 +99,13 @@ export class FakeEngine implements EngineApi {
 
   async trigger(id: string, name: string, payload: Json) {
     if (name !== 'approve') throw new FullstopError('FS_NOT_FOUND', `no trigger ${name}`);
-    const outcome = await this.store.putTrigger({ id: systemIds.next(), executionId: id, name, payload, atMs: Date.now() });
+    const outcome = await this.store.putTrigger({
+      id: systemIds.next(),
+      executionId: id,
+      name,
+      payload,
+      atMs: Date.now(),
+    });
     if (outcome.kind === 'ended') throw new FullstopError('FS_ENDED', 'it has ended');
     if (outcome.kind === 'conflict') throw new FullstopError('FS_CONFLICT', 'another payload waits');
     return { duplicate: outcome.kind === 'duplicate' };
@@ -139,7 +145,11 @@ export class FakeEngine implements EngineApi {
     });
   }
 
-  async #commit(id: string, events: EventRow[], header: { status?: 'Failed' | 'Complete'; endedAtMs?: number }): Promise<void> {
+  async #commit(
+    id: string,
+    events: EventRow[],
+    header: { status?: 'Failed' | 'Complete'; endedAtMs?: number },
+  ): Promise<void> {
     const stored = (await this.store.getHeader(id)) as HeaderRow;
     const requestId = stored.stop?.requestId ?? null;
     const outcome = await this.store.commit({
@@ -256,7 +266,13 @@ export interface World {
   key(role: Role, project: string): Promise<string>;
   /** A stored execution that runs. */
   running(project: string, more?: Partial<HeaderRow>): Promise<string>;
-  http(key: string | null, method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<HttpAnswer>;
+  http(
+    key: string | null,
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Record<string, string>,
+  ): Promise<HttpAnswer>;
   /** A connected socket; the world closes it. */
   connect(key: string): Promise<Socket>;
   close(): Promise<void>;
@@ -298,12 +314,26 @@ export async function openWorld(): Promise<World> {
     async key(role, project) {
       const key = `key-${role}-${project}-${systemIds.next()}`;
       const id = systemIds.next();
-      await store.createKey({ id, hash: hashKey(key), name: `${role} of ${project}`, role, project, capabilities: null, pool: null, createdAtMs: 0 });
+      await store.createKey({
+        id,
+        hash: hashKey(key),
+        name: `${role} of ${project}`,
+        role,
+        project,
+        capabilities: null,
+        pool: null,
+        createdAtMs: 0,
+      });
       return key;
     },
     async running(project, more = {}) {
       const header = headerOf(project, more);
-      await store.createExecution({ header, events: [eventRow(1, 'execution.created')], uniqueKey: null, bodyHash: null });
+      await store.createExecution({
+        header,
+        events: [eventRow(1, 'execution.created')],
+        uniqueKey: null,
+        bodyHash: null,
+      });
       return header.id;
     },
     async http(key, method, path, body, headers = {}) {
@@ -322,11 +352,18 @@ export async function openWorld(): Promise<World> {
       return { status: answer.status, headers: answer.headers, text, data: isJson ? JSON.parse(text) : null };
     },
     connect(key) {
-      const socket = io(server.url, { auth: { token: key }, transports: ['websocket'], forceNew: true, reconnection: false });
+      const socket = io(server.url, {
+        auth: { token: key },
+        transports: ['websocket'],
+        forceNew: true,
+        reconnection: false,
+      });
       sockets.push(socket);
       return new Promise((resolve, reject) => {
         socket.on('connect', () => resolve(socket));
-        socket.on('connect_error', (error) => reject(Object.assign(error, { refused: (error as { data?: unknown }).data })));
+        socket.on('connect_error', (error) =>
+          reject(Object.assign(error, { refused: (error as { data?: unknown }).data })),
+        );
       });
     },
     async close() {
@@ -336,8 +373,9 @@ export async function openWorld(): Promise<World> {
   } satisfies Omit<World, 'skewMs'>);
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: answers are checked field by field.
-export type SocketAnswer = { ok: true; data: any } | { ok: false; error: { code: string; message: string; details: any } };
+export type SocketAnswer =
+  | { ok: true; data: Record<string, unknown> }
+  | { ok: false; error: { code: string; message: string; details: unknown } };
 
 export function ask(socket: Socket, verb: string, payload: unknown): Promise<SocketAnswer> {
   return socket.timeout(5_000).emitWithAck(verb, payload);

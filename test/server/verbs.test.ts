@@ -46,7 +46,10 @@ describe('verbs', () => {
 
   describe('on both sides', () => {
     it('are those of the contract, each with its address', () => {
-      const table = verbs.map((verb) => `${verb.http.method} ${verb.http.path}${verb.http.when === undefined ? '' : `?${verb.http.when}`} ${verb.name}`);
+      const table = verbs.map(
+        (verb) =>
+          `${verb.http.method} ${verb.http.path}${verb.http.when === undefined ? '' : `?${verb.http.when}`} ${verb.name}`,
+      );
       expect(table).to.have.members(contract.map((row) => row.join(' ')));
     });
 
@@ -61,7 +64,10 @@ describe('verbs', () => {
     });
 
     it('are in the OpenAPI document, each a description of its answers', async () => {
-      const document = (await openapiDocument()) as { openapi: string; paths: Record<string, Record<string, { responses: object }>> };
+      const document = (await openapiDocument()) as {
+        openapi: string;
+        paths: Record<string, Record<string, { responses: object }>>;
+      };
       expect(document.openapi).to.equal('3.1.0');
       for (const [method, path] of contract) {
         const address = path.replace('?preview', '').replace(/:(\w+)/g, '{$1}');
@@ -79,14 +85,22 @@ describe('verbs', () => {
       expect(first.data).to.deep.equal({ ...again.data, status: 'stop requested', executionId: id });
       await world.engine.finish(id);
       const ended = await http('POST', `/api/executions/${id}/stop`);
-      expect([ended.status, ended.data.status, ended.data.requestId]).to.deep.equal([200, 'stopped', first.data.requestId]);
+      expect([ended.status, ended.data.status, ended.data.requestId]).to.deep.equal([
+        200,
+        'stopped',
+        first.data.requestId,
+      ]);
     });
 
     it('answers 409 with the status for an execution that ended otherwise', async () => {
       const id = await world.running('default');
       await world.engine.finish(id);
       const answer = await http('POST', `/api/executions/${id}/stop`);
-      expect([answer.status, answer.data.code, answer.data.details]).to.deep.equal([409, 'FS_ENDED', { status: 'Complete' }]);
+      expect([answer.status, answer.data.code, answer.data.details]).to.deep.equal([
+        409,
+        'FS_ENDED',
+        { status: 'Complete' },
+      ]);
       expect((await http('GET', `/api/executions/${id}/stop?preview=true`)).data.code).to.equal('FS_ENDED');
       expect((await http('GET', `/api/executions/${id}/stop`)).status).to.equal(404);
     });
@@ -108,12 +122,18 @@ describe('verbs', () => {
       const id = await world.running('default');
       world.store.failNext(1);
       const answer = await http('POST', `/api/executions/${id}/stop`);
-      expect([answer.status, answer.data.code, answer.headers.get('retry-after')]).to.deep.equal([503, 'FS_UNAVAILABLE', '1']);
+      expect([answer.status, answer.data.code, answer.headers.get('retry-after')]).to.deep.equal([
+        503,
+        'FS_UNAVAILABLE',
+        '1',
+      ]);
       expect((await world.store.getHeader(id))?.stop).to.equal(null);
       const seen: unknown[] = [];
       const { requestStop } = world.store;
       world.store.requestStop = async (...args) => {
-        seen.push(...(await world.store.listAudit(null, undefined, 10)).items.filter(({ outcome }) => outcome === null));
+        seen.push(
+          ...(await world.store.listAudit(null, undefined, 10)).items.filter(({ outcome }) => outcome === null),
+        );
         return requestStop.apply(world.store, args);
       };
       await http('POST', `/api/executions/${id}/stop`);
@@ -130,7 +150,9 @@ describe('verbs', () => {
       expect(answer.data).to.deep.include({ matched: 5, alreadyEnded: [], failed: [], startedMeanwhile: [] });
       expect(answer.data.requested).to.have.members(ids);
       const { items } = await world.store.listAudit(null, undefined, 100);
-      expect(items.filter(({ verb, target }) => verb === 'executions.stop' && target !== null).map(({ target }) => target)).to.have.members(ids);
+      expect(
+        items.filter(({ verb, target }) => verb === 'executions.stop' && target !== null).map(({ target }) => target),
+      ).to.have.members(ids);
     });
 
     it('stops a frozen set and tells what ended and started since', async () => {
@@ -141,7 +163,13 @@ describe('verbs', () => {
       await world.engine.finish(a as string);
       const late = await world.running('default');
       const answer = await http('POST', '/api/stops', { setId: dry.data.setId });
-      expect(answer.data).to.deep.equal({ matched: 2, requested: [b], alreadyEnded: [a], failed: [], startedMeanwhile: [late] });
+      expect(answer.data).to.deep.equal({
+        matched: 2,
+        requested: [b],
+        alreadyEnded: [a],
+        failed: [],
+        startedMeanwhile: [late],
+      });
     });
 
     it('keeps a set for the key that made it alone', async () => {
@@ -152,7 +180,10 @@ describe('verbs', () => {
 
     it('leaves children to the stop of their parent', async () => {
       const parent = await world.running('default');
-      const child = await world.running('default', { parent: { executionId: parent, node: 'a', attempt: 1 }, ancestors: [parent] });
+      const child = await world.running('default', {
+        parent: { executionId: parent, node: 'a', attempt: 1 },
+        ancestors: [parent],
+      });
       const answer = await http('POST', '/api/stops', { filter: { workflow: 'flow' } });
       expect(answer.data.requested).to.deep.equal([parent]);
       expect((await world.store.getHeader(child))?.stop).to.not.equal(null);
@@ -160,7 +191,15 @@ describe('verbs', () => {
 
     it('refuses a filter that matches by accident', async () => {
       await world.running('default');
-      for (const body of [{}, { filter: {} }, { filter: { all: false } }, { filter: { all: true, workflow: 'flow' } }, { filter: { nope: 1 } }, { filter: { ids: [] } }, { filter: { ids: [{ $ne: null }] } }]) {
+      for (const body of [
+        {},
+        { filter: {} },
+        { filter: { all: false } },
+        { filter: { all: true, workflow: 'flow' } },
+        { filter: { nope: 1 } },
+        { filter: { ids: [] } },
+        { filter: { ids: [{ $ne: null }] } },
+      ]) {
         expect((await http('POST', '/api/stops', body)).status, JSON.stringify(body)).to.equal(400);
       }
     });
@@ -177,7 +216,10 @@ describe('verbs', () => {
 
     it('are saved as YAML or JSON, known again by their hash', async () => {
       const first = await http('POST', '/api/workflows', yaml, { 'content-type': 'application/yaml' });
-      const second = await http('POST', '/api/workflows', { name: 'flow', nodes: { a: { type: 'set', with: { value: 1 } } } });
+      const second = await http('POST', '/api/workflows', {
+        name: 'flow',
+        nodes: { a: { type: 'set', with: { value: 1 } } },
+      });
       expect([first.status, second.status]).to.deep.equal([201, 200]);
       expect(second.data).to.deep.equal(first.data);
       const got = await http('GET', `/api/workflows/flow@${first.data.hash}`);
@@ -191,16 +233,23 @@ describe('verbs', () => {
     });
 
     it('are refused with every fault, its path and line', async () => {
-      const answer = await http('POST', '/api/workflows', 'name: flow\nnodes:\n  a: { type: set, nope: 1, with: { value: 1 } }\n', {
-        'content-type': 'application/yaml',
-      });
+      const answer = await http(
+        'POST',
+        '/api/workflows',
+        'name: flow\nnodes:\n  a: { type: set, nope: 1, with: { value: 1 } }\n',
+        {
+          'content-type': 'application/yaml',
+        },
+      );
       expect([answer.status, answer.data.code]).to.deep.equal([400, 'FS_INVALID']);
       expect(answer.data.details.faults[0].line).to.equal(3);
     });
   });
 
   describe('executions', () => {
-    beforeEach(() => http('POST', '/api/workflows', { name: 'flow', nodes: { a: { type: 'set', with: { value: 1 } } } }));
+    beforeEach(() =>
+      http('POST', '/api/workflows', { name: 'flow', nodes: { a: { type: 'set', with: { value: 1 } } } }),
+    );
 
     it('answer a repeated idempotency key with the first one', async () => {
       const body = { workflow: 'flow', input: { a: 1 }, idempotencyKey: 'once' };
@@ -219,7 +268,10 @@ describe('verbs', () => {
 
     it('give events in pages, and say from where older ones are kept', async () => {
       const id = await world.running('default');
-      await world.engine.produce(id, [2, 3, 4, 5].map((seq) => ({ seq, atMs: 0, type: 'log', node: 'a', iterations: null, attempt: 1, data: null })));
+      await world.engine.produce(
+        id,
+        [2, 3, 4, 5].map((seq) => ({ seq, atMs: 0, type: 'log', node: 'a', iterations: null, attempt: 1, data: null })),
+      );
       const page = await http('GET', `/api/executions/${id}/events?from=2&limit=2`);
       expect(page.data).to.deep.equal({
         items: [2, 3].map((seq) => ({ seq, at: '1970-01-01T00:00:00.000Z', type: 'log', node: 'a', attempt: 1 })),
@@ -252,7 +304,11 @@ describe('verbs', () => {
     it('wait in the open of a trigger that came twice', async () => {
       const id = await world.running('default');
       const path = `/api/executions/${id}/triggers/approve`;
-      const answers = [await http('POST', path, { payload: 1 }), await http('POST', path, { payload: 1 }), await http('POST', path, { payload: 2 })];
+      const answers = [
+        await http('POST', path, { payload: 1 }),
+        await http('POST', path, { payload: 1 }),
+        await http('POST', path, { payload: 2 }),
+      ];
       expect(answers.map(({ status }) => status)).to.deep.equal([200, 200, 409]);
       expect(answers[1]?.data).to.deep.equal({ duplicate: true });
     });

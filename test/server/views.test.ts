@@ -15,9 +15,16 @@ const workflow = compileDefinition(
         needs: ['first'],
         condition: 'true',
         maxIterations: 9,
-        body: { check: set, again: { type: 'while', needs: ['check'], condition: 'true', maxIterations: 9, body: { deep: set } } },
+        body: {
+          check: set,
+          again: { type: 'while', needs: ['check'], condition: 'true', maxIterations: 9, body: { deep: set } },
+        },
       },
-      fan: { type: 'foreach', items: '${{ [1, 2] }}', body: { part: set, again: { type: 'while', condition: 'true', maxIterations: 2, body: { deep: set } } } },
+      fan: {
+        type: 'foreach',
+        items: '${{ [1, 2] }}',
+        body: { part: set, again: { type: 'while', condition: 'true', maxIterations: 2, body: { deep: set } } },
+      },
       approve: { type: 'hold', trigger: 'approve', needs: ['poll'] },
     },
   },
@@ -26,9 +33,29 @@ const workflow = compileDefinition(
 
 describe('views', () => {
   it('show a node without a row as Pending, in the order of the file', () => {
-    const record = recordOf({ header: headerOf('default'), nodes: [nodeRow('first', { status: 'Complete' })] }, workflow, null, 0);
-    expect(Object.entries(record.nodes).map(([name, { status }]) => `${name} ${status}`)).to.deep.equal(['first Complete', 'poll Pending', 'fan Pending', 'approve Pending']);
-    expect(record.nodes.poll).to.deep.equal({ type: 'while', status: 'Pending', error: null, errorCode: null, attempt: 0, startedAt: null, endedAt: null, hasOutput: false, where: 'engine' });
+    const record = recordOf(
+      { header: headerOf('default'), nodes: [nodeRow('first', { status: 'Complete' })] },
+      workflow,
+      null,
+      0,
+    );
+    expect(Object.entries(record.nodes).map(([name, { status }]) => `${name} ${status}`)).to.deep.equal([
+      'first Complete',
+      'poll Pending',
+      'fan Pending',
+      'approve Pending',
+    ]);
+    expect(record.nodes.poll).to.deep.equal({
+      type: 'while',
+      status: 'Pending',
+      error: null,
+      errorCode: null,
+      attempt: 0,
+      startedAt: null,
+      endedAt: null,
+      hasOutput: false,
+      where: 'engine',
+    });
     shapes.Execution.parse(record);
   });
 
@@ -36,7 +63,12 @@ describe('views', () => {
     const nodes = [
       nodeRow('poll', { type: 'while', attempt: 2, data: { index: 3 } }),
       nodeRow('poll/check', { key: 'poll/check/3@2', iterations: ['3@2'], status: 'Complete' }),
-      nodeRow('poll/again', { key: 'poll/again/3@2', iterations: ['3@2'], type: 'while', data: { index: 1, delayUntilMs: 5 } }),
+      nodeRow('poll/again', {
+        key: 'poll/again/3@2',
+        iterations: ['3@2'],
+        type: 'while',
+        data: { index: 1, delayUntilMs: 5 },
+      }),
       nodeRow('poll/again/deep', { key: 'poll/again/deep/3@2,1@1', iterations: ['3@2', '1@1'], where: 'worker' }),
     ];
     const record = recordOf({ header: headerOf('default'), nodes }, workflow, null, 0);
@@ -51,11 +83,22 @@ describe('views', () => {
   });
 
   it('show the body of a foreach in a child, and the counts of children in their parent', () => {
-    const child = headerOf('default', { bodyPath: 'fan', parent: { executionId: headerOf('x').id, node: 'fan', attempt: 1, itemIndex: 0 } });
+    const child = headerOf('default', {
+      bodyPath: 'fan',
+      parent: { executionId: headerOf('x').id, node: 'fan', attempt: 1, itemIndex: 0 },
+    });
     const record = recordOf({ header: child, nodes: [nodeRow('fan/part', { status: 'Complete' })] }, workflow, null, 0);
-    expect(Object.entries(record.nodes).map(([name, { status }]) => `${name} ${status}`)).to.deep.equal(['part Complete', 'again Pending']);
+    expect(Object.entries(record.nodes).map(([name, { status }]) => `${name} ${status}`)).to.deep.equal([
+      'part Complete',
+      'again Pending',
+    ]);
     const children = { total: 2, running: 1, complete: 1, failed: 0 };
-    const parent = recordOf({ header: headerOf('default'), nodes: [nodeRow('fan', { type: 'foreach', data: { children } })] }, workflow, null, 0);
+    const parent = recordOf(
+      { header: headerOf('default'), nodes: [nodeRow('fan', { type: 'foreach', data: { children } })] },
+      workflow,
+      null,
+      0,
+    );
     expect(parent.nodes.fan?.children).to.deep.equal(children);
   });
 
@@ -72,7 +115,9 @@ describe('views', () => {
       { node: 'first', where: 'worker', sinceMs: 250 },
       { node: 'poll/check', iterations: [3], where: 'worker', sinceMs: 250 },
     ]);
-    expect(recordOf({ header: headerOf('default', { stop, status: 'Failed' }), nodes }, workflow, null, 0)).to.not.have.property('waitingFor');
+    expect(
+      recordOf({ header: headerOf('default', { stop, status: 'Failed' }), nodes }, workflow, null, 0),
+    ).to.not.have.property('waitingFor');
     expect(recordOf({ header: headerOf('default'), nodes }, workflow, null, 0)).to.not.have.property('waitingFor');
   });
 
@@ -109,7 +154,11 @@ describe('views', () => {
   it('give the outputs of the attempts that count', () => {
     const header = headerOf('default');
     const nodes = [nodeRow('first', { status: 'Complete', attempt: 2, hasOutput: true })];
-    const rows = [1, 2].map((attempt) => ({ id: `${header.id}/first/-/${attempt}`, key: 'first/-', output: `of ${attempt}` }));
+    const rows = [1, 2].map((attempt) => ({
+      id: `${header.id}/first/-/${attempt}`,
+      key: 'first/-',
+      output: `of ${attempt}`,
+    }));
     const results = resultsOf({ header, nodes }, workflow, rows);
     expect(results.nodes.first).to.deep.equal({ status: 'Complete', output: 'of 2', error: null });
     expect(results.nodes.poll).to.deep.equal({ status: 'Pending', output: null, error: null });

@@ -47,7 +47,8 @@ export class SocketIoBus implements Bus {
   }
 
   changed(item: ExecutionItem): void {
-    if (this.hasListListeners(item.project)) this.#send([PROJECT + item.project, EVERY_PROJECT], 'execution.changed', item);
+    if (this.hasListListeners(item.project))
+      this.#send([PROJECT + item.project, EVERY_PROJECT], 'execution.changed', item);
   }
 
   receipt(receipt: StopReceipt): void {

@@ -104,7 +104,10 @@ const events = verb({
   summary: 'Events from a number on; ask again from `nextFrom`',
   http: { method: 'GET', path: '/api/executions/:id/events' },
   params: { id },
-  query: { from: z.int().min(1).optional().describe('the first number; the first kept by default'), limit: limit.optional() },
+  query: {
+    from: z.int().min(1).optional().describe('the first number; the first kept by default'),
+    limit: limit.optional(),
+  },
   level: 'see',
   answers: { 200: 'EventPage' },
   errors: ['FS_GONE'],
@@ -152,14 +155,21 @@ const remove = verb({
     const header = await seenExecution(context, caller, input.id);
     await act.begin({ project: header.project });
     if (header.parent !== null) {
-      throw new FullstopError('FS_CONFLICT', `expected an execution without a parent: delete ${header.parent.executionId} with all its children`);
+      throw new FullstopError(
+        'FS_CONFLICT',
+        `expected an execution without a parent: delete ${header.parent.executionId} with all its children`,
+      );
     }
     const outcome = isLive(header) ? 'live' : await context.store.deleteExecution(input.id);
     if (outcome === 'missing') throw notFound('execution', input.id);
     if (outcome === 'live') {
-      throw new FullstopError('FS_CONFLICT', `expected an ended execution, found ${input.id} ${header.status}: stop it first`, {
-        details: { status: header.status },
-      });
+      throw new FullstopError(
+        'FS_CONFLICT',
+        `expected an ended execution, found ${input.id} ${header.status}: stop it first`,
+        {
+          details: { status: header.status },
+        },
+      );
     }
     context.engine.forget(input.id);
     return { status: 204, data: null };
@@ -185,9 +195,13 @@ export function matching(
 /** @throws FS_GONE when events from `from` on are asked for and `firstSeq` is the first kept. */
 export function refuseGone(executionId: string, from: number, firstSeq: number): void {
   if (from >= firstSeq) return;
-  throw new FullstopError('FS_GONE', `expected \`from\` to be at least ${firstSeq}, found ${from}: older events of ${executionId} are not kept`, {
-    details: { firstSeq },
-  });
+  throw new FullstopError(
+    'FS_GONE',
+    `expected \`from\` to be at least ${firstSeq}, found ${from}: older events of ${executionId} are not kept`,
+    {
+      details: { firstSeq },
+    },
+  );
 }
 
 async function seenRecord(context: Context, caller: Caller, executionId: string): Promise<StoredExecution> {

@@ -11,11 +11,15 @@ const LIST_MAX = 1_000;
 
 export const id = z.uuid({ error: 'expected an id: a UUID as a string' });
 export const project = z.string().regex(NAME, 'expected the name of a project: a-z, 0-9 and -, at most 63 characters');
-export const workflowName = z.string().regex(NAME, 'expected the name of a workflow: a-z, 0-9 and -, at most 63 characters');
+export const workflowName = z
+  .string()
+  .regex(NAME, 'expected the name of a workflow: a-z, 0-9 and -, at most 63 characters');
 export const workflowRef = z
   .string()
   .regex(new RegExp(`^[a-z0-9][a-z0-9-]{0,62}(@${HASH})?$`), 'expected NAME or NAME@HASH of a workflow');
-export const triggerName = z.string().regex(NODE_NAME, 'expected the name of a trigger: letters, digits and _, at most 63');
+export const triggerName = z
+  .string()
+  .regex(NODE_NAME, 'expected the name of a trigger: letters, digits and _, at most 63');
 export const json = z.unknown();
 export const jsonObject = z.record(z.string(), z.unknown());
 export const labels = z

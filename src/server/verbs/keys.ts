@@ -27,14 +27,20 @@ const create = verb({
     role: z.enum(['viewer', 'operator', 'admin', 'worker', 'agent']),
     project: project.optional(),
     capabilities: z.array(z.string().min(1).max(63)).min(1).max(20).optional().describe('of a worker'),
-    pool: z.string().regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected the name of a pool').optional().describe('of an agent'),
+    pool: z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected the name of a pool')
+      .optional()
+      .describe('of an agent'),
   },
   level: 'administer',
   audited: true,
   answers: { 201: 'KeyCreated' },
   async run(context, caller, input, act) {
-    if (input.capabilities !== undefined && input.role !== 'worker') throw invalid('expected `capabilities` with the role worker only');
-    if ((input.pool !== undefined) !== (input.role === 'agent')) throw invalid('expected `pool` with the role agent, and only there');
+    if (input.capabilities !== undefined && input.role !== 'worker')
+      throw invalid('expected `capabilities` with the role worker only');
+    if ((input.pool !== undefined) !== (input.role === 'agent'))
+      throw invalid('expected `pool` with the role agent, and only there');
     const key = newKey();
     const row: KeyRow = {
       id: context.ids.next(),

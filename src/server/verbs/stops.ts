@@ -32,9 +32,13 @@ const stop = verb({
       case 'missing':
         throw notFound('execution', input.id);
       case 'ended':
-        throw new FullstopError('FS_ENDED', `expected a live execution, found ${input.id} ${outcome.status}: nothing to stop`, {
-          details: { status: outcome.status },
-        });
+        throw new FullstopError(
+          'FS_ENDED',
+          `expected a live execution, found ${input.id} ${outcome.status}: nothing to stop`,
+          {
+            details: { status: outcome.status },
+          },
+        );
       case 'requested':
       case 'stopped': {
         const answer: StopAnswer = {
@@ -100,7 +104,8 @@ const bulk = verb({
   answers: { 200: 'BulkStop' },
   async run(context, caller, input, act) {
     if (input.setId !== undefined) {
-      if (input.filter !== undefined || input.dryRun !== undefined) throw invalid('expected `setId` alone: a set keeps its filter');
+      if (input.filter !== undefined || input.dryRun !== undefined)
+        throw invalid('expected `setId` alone: a set keeps its filter');
       const set = context.frozenSets.get(caller, input.setId);
       await act.begin({ project: set.project ?? null, data: { ...set.filter } });
       return { status: 200, data: await stopAll(context, caller, set) };
@@ -122,7 +127,8 @@ function checkFilter(asked: object | undefined): ExecutionFilter {
   if (asked === undefined || keys.length === 0) {
     throw invalid('expected `filter` with at least one key, or {"all": true}, or `setId`');
   }
-  if ('all' in asked && keys.length > 1) throw invalid('expected {"all": true} alone, found it beside other keys of `filter`');
+  if ('all' in asked && keys.length > 1)
+    throw invalid('expected {"all": true} alone, found it beside other keys of `filter`');
   return asked;
 }
 
@@ -130,7 +136,11 @@ function checkFilter(asked: object | undefined): ExecutionFilter {
  * Live executions that a filter matches, newest first. One whose ancestor matches too is left out: the
  * ancestor's stop takes it along under the same request.
  */
-async function matched(context: Context, asked: ExecutionFilter, where: string | null | undefined): Promise<FrozenSet['members']> {
+async function matched(
+  context: Context,
+  asked: ExecutionFilter,
+  where: string | null | undefined,
+): Promise<FrozenSet['members']> {
   if (where === undefined) return [];
   const headers: HeaderRow[] = [];
   const query: ExecutionQuery = { ...matching(asked, where), live: true, limit: BATCH };
@@ -149,7 +159,13 @@ async function matched(context: Context, asked: ExecutionFilter, where: string |
 
 async function stopAll(context: Context, caller: Caller, set: FrozenSet): Promise<BulkStopAnswer> {
   const { members } = set;
-  const answer: BulkStopAnswer = { matched: members.length, requested: [], alreadyEnded: [], failed: [], startedMeanwhile: [] };
+  const answer: BulkStopAnswer = {
+    matched: members.length,
+    requested: [],
+    alreadyEnded: [],
+    failed: [],
+    startedMeanwhile: [],
+  };
   for (let at = 0; at < members.length; at += BATCH) {
     await Promise.all(members.slice(at, at + BATCH).map((member) => stopOne(context, caller, member, answer)));
   }
@@ -168,7 +184,13 @@ async function stopOne(
   { id: executionId, project: where }: FrozenSet['members'][number],
   answer: BulkStopAnswer,
 ): Promise<void> {
-  const act = context.audit.act({ caller, verb: 'executions.stop', project: where, target: executionId, outcome: null });
+  const act = context.audit.act({
+    caller,
+    verb: 'executions.stop',
+    project: where,
+    target: executionId,
+    outcome: null,
+  });
   try {
     await act.begin();
     const outcome = await context.engine.requestStop(executionId);

@@ -6,4 +6,10 @@ import { stopVerbs } from './stops.ts';
 import type { Verb } from './verb.ts';
 import { workflowVerbs } from './workflows.ts';
 
-export const verbs: readonly Verb[] = [...workflowVerbs, ...executionVerbs, ...stopVerbs, ...keyVerbs, ...operationVerbs];
+export const verbs: readonly Verb[] = [
+  ...workflowVerbs,
+  ...executionVerbs,
+  ...stopVerbs,
+  ...keyVerbs,
+  ...operationVerbs,
+];

@@ -75,10 +75,13 @@ export interface Verb extends VerbSpec<Shape, Shape, Shape, never> {
   schemas: { params: z.ZodObject; query: z.ZodObject; body: z.ZodObject; payload: z.ZodObject };
 }
 
+/** A part of a request that takes no keys. */
+type None = Record<never, never>;
+
 type InputOf<S extends Shape> = z.output<z.ZodObject<S, z.core.$strict>>;
 
 /** Completes a verb: its schemas, strict, from its parts. */
-export function verb<P extends Shape = {}, Q extends Shape = {}, B extends Shape = {}>(
+export function verb<P extends Shape = None, Q extends Shape = None, B extends Shape = None>(
   spec: VerbSpec<P, Q, B, InputOf<P> & InputOf<Q> & InputOf<B>>,
 ): Verb {
   const params = spec.params ?? {};

@@ -69,12 +69,19 @@ const get = verb({
   summary: 'One version of a workflow with its file; without a hash the last saved',
   http: { method: 'GET', path: '/api/workflows/:name' },
   params: { name: workflowRef },
-  query: { ...inProject, hash: z.string().regex(/^[0-9a-f]{64}$/, 'expected a hash: 64 hexadecimal digits').optional() },
+  query: {
+    ...inProject,
+    hash: z
+      .string()
+      .regex(/^[0-9a-f]{64}$/, 'expected a hash: 64 hexadecimal digits')
+      .optional(),
+  },
   level: 'see',
   answers: { 200: 'WorkflowDetail' },
   async run(context, caller, input) {
     const [name = '', hash = input.hash] = input.name.split('@');
-    if (input.hash !== undefined && hash !== input.hash) throw invalid('expected one hash, found two: in the name and beside it');
+    if (input.hash !== undefined && hash !== input.hash)
+      throw invalid('expected one hash, found two: in the name and beside it');
     const where = oneProject(caller, input.project, 'workflow', input.name);
     const row = await context.store.getDefinition(where, name, hash);
     if (row === null) throw notFound('workflow', input.name);
