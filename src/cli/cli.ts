@@ -22,7 +22,8 @@ export interface CommonOptions {
 /** Bad arguments that only the verb itself can see. */
 export class UsageError extends Error {}
 
-const inCheckout = import.meta.url.endsWith('.ts');
+/** A checkout may run compiled files too; a package is always under node_modules. */
+const inCheckout = !import.meta.url.includes('/node_modules/');
 
 /** A command as the reader can type it: in a checkout through npm, from a package by its name. */
 export const spell = (rest: string): string => `${inCheckout ? 'npm run -s fullstop --' : 'fullstop'} ${rest}`;
