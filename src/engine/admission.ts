@@ -58,7 +58,7 @@ export class Admission {
     while (this.#open() && this.#running < this.#maxRunning) {
       const host = this.#queue.shift();
       if (host === undefined) return;
-      if (host.over || host.header.status !== 'Pending') {
+      if (!waits(host)) {
         this.#waiting -= 1;
         continue;
       }
@@ -87,25 +87,34 @@ export class Admission {
   }
 
   /** It has ended, or left this engine. */
-  release(host: ExecutionHost, began: boolean): void {
-    if (began) this.#count(host, -1);
+  release(host: ExecutionHost): void {
+    const hadPlace = host.hasPlace;
+    if (hadPlace) this.#count(host, -1);
     this.recount(host);
     const waiting = this.#blocked.get(keyOf(host));
+    if (!hadPlace || waiting === undefined) return;
     // One place became free: the oldest of those that wait for it takes it.
-    const next = waiting?.shift();
-    if (waiting?.length === 0) this.#blocked.delete(keyOf(host));
+    let next = waiting.shift();
+    for (; next !== undefined && !waits(next); next = waiting.shift()) this.#waiting -= 1;
+    if (waiting.length === 0) this.#blocked.delete(keyOf(host));
     if (next === undefined) return;
     this.#queue.unshift(next);
     this.admit();
   }
 
-  #count(host: ExecutionHost, delta: number): void {
+  #count(host: ExecutionHost, delta: 1 | -1): void {
+    host.hasPlace = delta > 0;
     if (host.workflow.concurrency === null || host.header.parent !== null) return;
     const key = keyOf(host);
     const count = (this.#begun.get(key) ?? 0) + delta;
     if (count <= 0) this.#begun.delete(key);
     else this.#begun.set(key, count);
   }
+}
+
+/** Neither begun, nor stopped while it waited. */
+function waits({ over, header }: ExecutionHost): boolean {
+  return !over && header.status === 'Pending' && header.stop === null;
 }
 
 function keyOf(host: ExecutionHost): string {

@@ -100,6 +100,7 @@ export class ChildrenDriver {
     this.#host.env.createChild(this.#host, this.#slot, id, place).then(
       (outcome) => {
         if (outcome.kind === 'created') {
+          if (this.over) this.#host.lateChild(outcome.id);
           if (outcome.id !== id && this.running.delete(id)) {
             this.#ids[index] = outcome.id;
             this.running.set(outcome.id, index);

@@ -16,7 +16,7 @@ import { iterationIndexes } from './identity.ts';
 import { registryLogic } from './registry.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
-import { Timers } from './timers.ts';
+import { type Timer, Timers } from './timers.ts';
 import { eventOf, itemOf, previewOf } from './views.ts';
 import { graphAt, type KnownWorkflow, Workflows } from './workflows.ts';
 
@@ -48,14 +48,26 @@ const RETENTION_SWEEP_MS = 60_000;
 const RETENTION_BATCH = 100;
 /** Executions that changed within one turn before their commits go to the store. */
 const FLUSH_AT = 64;
+/** An execution that wakes sooner stays in memory. */
+const PARK_MS = 10_000;
 const DEPTH_MAX = 16;
 const RESTARTS_MAX = 3;
 const RESTART_WINDOW_MS = 60_000;
 const EMPTY: Record<string, never> = {};
+const parentEnded: Verdict = { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' };
 
 /** An engine on the given ports. Everything it does to the world goes through them. */
 export function createEngine(ports: EnginePorts, options: Partial<EngineOptions> = {}): EngineApi {
   return new Engine(ports, { ...engineDefaults, ...options });
+}
+
+/** What stays in memory of an execution whose record says everything. */
+interface Parked {
+  timer: Timer | null;
+  waking: Promise<void> | null;
+  /** A stop that waits for its waking, and how it came. */
+  stopPath: 'local' | 'bus' | 'poll';
+  verdict: Verdict | null;
 }
 
 class Engine implements EngineApi, HostEnvironment {
@@ -75,6 +87,10 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #hosts = new Map<string, ExecutionHost>();
   /** Stopped executions whose record is final while a task has not confirmed. */
   readonly #pursued = new Map<string, ExecutionHost>();
+  /** Executions that wait for an instant or a trigger and have left memory. */
+  readonly #parked = new Map<string, Parked>();
+  /** Those that may leave at the next sweep. */
+  #parkable = new Set<ExecutionHost>();
   readonly #childrenOf = new Map<string, Set<string>>();
   readonly #workflows: Workflows;
   readonly #admission: Admission;
@@ -181,19 +197,13 @@ class Engine implements EngineApi, HostEnvironment {
     if (host.over) return;
     if (header.status === 'Pending' && header.stop === null) {
       if (header.parent === null) this.#admission.enqueue(host);
-      else host.enter(() => host.begin());
+      else this.#beginChild(host);
       return;
     }
-    this.#admission.countBegun(host);
-    if (header.stop !== null) {
-      host.beginStop('takeover');
-      return;
-    }
-    if (header.parent !== null && !this.#wantedByParent(host)) {
-      host.abort({ error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
-      return;
-    }
-    host.enter(() => host.resume());
+    if (header.status !== 'Pending') this.#admission.countBegun(host);
+    if (header.stop !== null) host.beginStop('takeover');
+    else if (header.parent !== null && !this.#wantedByParent(host)) host.abort(parentEnded);
+    else host.enter(() => host.resume());
   }
 
   /** Whether the node attempt that started this child still runs. */
@@ -201,7 +211,13 @@ class Engine implements EngineApi, HostEnvironment {
     const { parent } = host.header;
     if (parent === null) return true;
     const slot = this.parentSlot(host);
-    return slot !== null && !slot.settled && slot.attempt === parent.attempt;
+    return slot !== null && slot.stage === 'running' && slot.attempt === parent.attempt;
+  }
+
+  /** The node that asked for it may have ended while it was created. */
+  #beginChild(host: ExecutionHost): void {
+    if (this.#wantedByParent(host)) host.enter(() => host.begin());
+    else host.abort(parentEnded);
   }
 
   #add(host: ExecutionHost): void {
@@ -278,7 +294,7 @@ class Engine implements EngineApi, HostEnvironment {
   #load(): EngineMetrics['live'] {
     let running = 0;
     let pending = 0;
-    let parked = 0;
+    let parked = this.#parked.size;
     for (const host of this.#hosts.values()) {
       if (host.header.status === 'Pending') pending += 1;
       else if (host.busy === 0) parked += 1;
@@ -372,7 +388,7 @@ class Engine implements EngineApi, HostEnvironment {
     this.counters.executionsStarted += 1;
     if (this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
     if (header.parent === null) this.#admission.enqueue(host);
-    else if (this.#state() !== 'draining') host.enter(() => host.begin());
+    else if (this.#state() !== 'draining') this.#beginChild(host);
   }
 
   async #startScheduled(project: string, name: string, input: Json, uniqueKey: string): Promise<void> {
@@ -446,7 +462,13 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   endChild(executionId: string, verdict: Verdict): void {
-    this.#hosts.get(executionId)?.abort(verdict);
+    const parked = this.#parked.get(executionId);
+    if (parked === undefined) {
+      this.#hosts.get(executionId)?.abort(verdict);
+      return;
+    }
+    parked.verdict = verdict;
+    this.#wake(executionId);
   }
 
   followUp(host: ExecutionHost, failure: Verdict): Promise<NewExecution | null> | null {
@@ -500,13 +522,19 @@ class Engine implements EngineApi, HostEnvironment {
 
   #deliver(id: string, intent: { requestId: string; requestedAtMs: number }, path: 'local' | 'bus' | 'poll'): void {
     const { requestId, requestedAtMs } = intent;
-    this.#hosts.get(id)?.deliverStop({ requestId, requestedAtMs }, path);
+    const parked = this.#parked.get(id);
+    if (parked === undefined) {
+      this.#hosts.get(id)?.deliverStop({ requestId, requestedAtMs }, path);
+      return;
+    }
+    if (parked.waking === null) parked.stopPath = path;
+    this.#wake(id);
   }
 
   /** A STOP from the bus: only the owner acts, and on what the store says. */
   #heardStop(id: string): void {
     const host = this.#hosts.get(id);
-    if (host === undefined || host.header.stop !== null) return;
+    if (!this.#parked.has(id) && (host === undefined || host.header.stop !== null)) return;
     this.store.load(id).then(
       (stored) => {
         const stop = stored?.header.stop ?? null;
@@ -518,7 +546,8 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** Finds what a lost broadcast would have told. */
   async #sweep(): Promise<void> {
-    if (this.#hosts.size === 0) return;
+    this.#park();
+    if (this.#hosts.size + this.#parked.size === 0) return;
     for (const intent of await this.store.listIntents(1_000)) this.#deliver(intent.executionId, intent, 'poll');
   }
 
@@ -538,14 +567,28 @@ class Engine implements EngineApi, HostEnvironment {
     return report?.receipt ?? (await this.store.getReceipt(id));
   }
 
-  receiptChanged(receipt: StopReceipt): void {
-    if (receipt.unconfirmed === 0 && !receipt.children.some((child) => isLive(child.status))) {
-      this.#pursued.delete(receipt.executionId);
-    }
+  receiptChanged(host: ExecutionHost): void {
+    const { stopReport } = host;
+    if (stopReport === null || this.#closed) return;
+    const { receipt } = stopReport;
+    this.#pursue(host);
+    stopReport.saved = true;
     this.store.putReceipt(receipt).then(
       () => this.bus.receipt(receipt),
-      (error: unknown) => this.log.warn({ executionId: receipt.executionId, error: messageOf(error) }, 'a receipt was not updated'),
+      (error: unknown) => {
+        this.log.warn({ executionId: receipt.executionId, error: messageOf(error) }, 'a receipt waits for the store');
+        this.timers.at(this.clock.nowMs() + 1_000, () => this.receiptChanged(host));
+      },
     );
+  }
+
+  /** Keeps an ended execution in memory while its receipt is not complete. */
+  #pursue(host: ExecutionHost): void {
+    const receipt = host.stopReport?.receipt;
+    if (receipt === undefined) return;
+    if (receipt.unconfirmed > 0 || receipt.children.some((child) => isLive(child.status))) {
+      this.#pursued.set(receipt.executionId, host);
+    } else this.#pursued.delete(receipt.executionId);
   }
 
   nodeStopped(type: string, ms: number): void {
@@ -579,7 +622,8 @@ class Engine implements EngineApi, HostEnvironment {
       case 'duplicate':
         return { duplicate: true };
       case 'stored':
-        this.#hosts.get(id)?.triggered(trigger);
+        if (this.#parked.has(id)) this.#wake(id);
+        else this.#hosts.get(id)?.triggered(trigger);
         return { duplicate: false };
     }
   }
@@ -695,16 +739,15 @@ class Engine implements EngineApi, HostEnvironment {
   ended(host: ExecutionHost, commit: Commit): void {
     const { header, stopReport } = host;
     this.#remove(host);
-    this.#admission.release(host, header.startedAtMs !== null);
+    this.#admission.release(host);
     const stopped = header.stop !== null;
     if (header.status === 'Complete') this.counters.executionsEnded.Complete += 1;
     else if (stopped) this.counters.executionsEnded.stopped += 1;
     else this.counters.executionsEnded.Failed += 1;
     if (stopReport !== null) {
-      const { receipt } = stopReport;
-      if (receipt.unconfirmed > 0 || receipt.children.some((child) => isLive(child.status))) {
-        this.#pursued.set(header.id, host);
-      }
+      this.#pursue(host);
+      // A task or a child may have ended while the terminal commit was on its way.
+      if (!stopReport.saved) this.receiptChanged(host);
     }
     if (header.parent !== null && header.endedAtMs !== null) {
       const end = {
@@ -739,7 +782,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   dropped(host: ExecutionHost): void {
     this.#remove(host);
-    this.#admission.release(host, host.header.startedAtMs !== null);
+    this.#admission.release(host);
   }
 
   crashed(host: ExecutionHost, error: unknown): void {
@@ -763,6 +806,49 @@ class Engine implements EngineApi, HostEnvironment {
 
   parkedMayHaveChanged(host: ExecutionHost): void {
     this.#admission.recount(host);
+    if (host.busy === 0) this.#parkable.add(host);
+  }
+
+  /** Executions that have been quiet since the last sweep, and will be for a while, leave memory. */
+  #park(): void {
+    const hosts = this.#parkable;
+    this.#parkable = new Set();
+    if (this.draining()) return;
+    for (const host of hosts) {
+      const { id } = host.header;
+      const atMs = host.parkedUntilMs();
+      if (atMs === null || atMs - this.clock.nowMs() < PARK_MS || this.#hosts.get(id) !== host) continue;
+      host.park();
+      this.#hosts.delete(id);
+      const timer = Number.isFinite(atMs) ? this.timers.at(atMs, () => this.#wake(id)) : null;
+      this.#parked.set(id, { timer, waking: null, stopPath: 'local', verdict: null });
+    }
+  }
+
+  /** Brings a parked execution back; what waited for it is done then. */
+  #wake(id: string): void {
+    const parked = this.#parked.get(id);
+    if (parked === undefined || parked.waking !== null || this.#closed) return;
+    parked.waking = this.#bringBack(id, parked).catch((error: unknown) => {
+      parked.waking = null;
+      this.log.warn({ executionId: id, error: messageOf(error) }, 'a parked execution waits for the store');
+      this.timers.at(this.clock.nowMs() + 500, () => this.#wake(id));
+    });
+  }
+
+  async #bringBack(id: string, parked: Parked): Promise<void> {
+    const stored = await this.store.load(id);
+    if (this.#closed) return;
+    const gone = stored === null || stored.header.endedAtMs !== null;
+    const host = gone ? null : await this.#adopt(stored, false);
+    this.#parked.delete(id);
+    if (parked.timer !== null) this.timers.cancel(parked.timer);
+    if (host === null) return;
+    this.#admission.recount(host);
+    if (host.header.stop !== null) host.beginStop(parked.stopPath);
+    else if (parked.verdict !== null) host.abort(parked.verdict);
+    else host.enter(() => host.resume());
+    this.#parkable.add(host);
   }
 
   /** Deletes what retention no longer keeps, in small batches. */

@@ -6,7 +6,7 @@ import type { Expressions } from '../ports/expressions.ts';
 import type { Ids } from '../ports/ids.ts';
 import type { Commit, ExecutionStore, NewExecution } from '../ports/store.ts';
 import type { NodeWork } from '../ports/work.ts';
-import type { ExecutionStatus, Json, StopReceipt } from '../wire.ts';
+import type { ExecutionStatus, Json } from '../wire.ts';
 import type { EngineMetrics } from './api.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import type { Slot } from './slot.ts';
@@ -78,7 +78,7 @@ export interface HostEnvironment extends EnginePorts {
   /** When a hold's schedule is due; null without one. */
   holdInstant(schedule: string | undefined, nowMs: number): number | null;
   /** A receipt changed after the terminal commit. */
-  receiptChanged(receipt: StopReceipt): void;
+  receiptChanged(host: ExecutionHost): void;
   /** For the histogram of stop latencies. */
   nodeStopped(type: string, ms: number): void;
 }

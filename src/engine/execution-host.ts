@@ -88,6 +88,8 @@ export class ExecutionHost implements ExecutionEdge {
   busy = 0;
   /** Kept by the admission: whether this execution counts against the engine's limit. */
   counted = false;
+  /** Kept by the admission: whether it has a place of its workflow's `concurrency`, whatever its record says yet. */
+  hasPlace = false;
   /** Kept by the engine: what its expressions see. */
   roots: ReturnType<HostEnvironment['expressionRoots']> | null = null;
 
@@ -392,7 +394,7 @@ export class ExecutionHost implements ExecutionEdge {
   #outputs(): unknown | Promise<unknown> {
     const { outputs } = this.workflow;
     if (outputs !== null && this.header.bodyPath === null) {
-      const scope = this.#expressionScope(this.root, this.root.graph.nodes.map((node) => node.name), null);
+      const scope = this.#expressionScope(this.root, this.workflow.outputReads, null);
       return chain(scope, (ready) => this.env.expressions.render(outputs, ready));
     }
     const nodes = this.header.bodyPath === null ? this.root.graph.leaves : this.root.graph.nodes;
@@ -817,7 +819,7 @@ export class ExecutionHost implements ExecutionEdge {
       this.env.counters.lateResultsDiscarded += 1;
       if (this.stopReport !== null) this.stopReport.receipt.lateResultsDiscarded += 1;
     }
-    if (this.stopReport !== null) this.env.receiptChanged(this.stopReport.receipt);
+    this.env.receiptChanged(this);
   }
 
   workCompleted(slot: Slot, attempt: number, output: unknown): void {
@@ -854,10 +856,8 @@ export class ExecutionHost implements ExecutionEdge {
   /** Drops work that nobody waits for: a timed-out task is aborted, children end with their parent's node. */
   abandonWork(slot: Slot): void {
     const id = slot.attemptId;
-    const failure = slot.actor?.getSnapshot().context.failure ?? null;
     if (slot.children !== null) {
-      const stopped = this.header.stop !== null && failure?.errorCode === 'FS_STOPPED';
-      slot.children.abandon(stopped ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
+      slot.children.abandon(this.header.stop !== null ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
     }
     if (slot.node.type.where === 'agent') this.stopReport?.agentRunsOn(slot, id);
     else if (this.#tasks.delete(id)) this.env.work.abort(id);
@@ -869,8 +869,15 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   childEnded(end: { id: string; status: 'Complete' | 'Failed'; error: string | null; errorCode: string | null; stopped: boolean }): void {
-    if (this.stopReport?.childEnded(end.id, end.status) === true && this.over) this.env.receiptChanged(this.stopReport.receipt);
+    if (this.stopReport?.childEnded(end.id, end.status) === true && this.over) this.env.receiptChanged(this);
     for (const slot of this.live) if (slot.children?.running.has(end.id) === true) slot.children.ended(end);
+  }
+
+  /** A child that was being created when its node ended. */
+  lateChild(id: string): void {
+    if (this.stopReport === null) return;
+    this.stopReport.childAdded(id, this.env.hostOf(id)?.header.status ?? 'Failed');
+    if (this.over) this.env.receiptChanged(this);
   }
 
   // ------------------------------------------------------------------ loops
@@ -1030,9 +1037,9 @@ export class ExecutionHost implements ExecutionEdge {
     const waits: Promise<unknown>[] = [];
     if (iter !== null) result.iter = iter;
     else {
-      const loop = enclosingLoop(scope);
+      const loop = this.#loopAround(scope);
       if (loop !== null) {
-        const last = loop.index === 0 ? null : this.#lastBefore(loop);
+        const last = loop.index === 0 ? null : loop.host.#lastOf(loop);
         if (last instanceof Promise) waits.push(last.then((value) => void (result.iter = { index: loop.index, last: value })));
         else result.iter = { index: loop.index, last };
       }
@@ -1049,9 +1056,11 @@ export class ExecutionHost implements ExecutionEdge {
     return waits.length === 0 ? result : Promise.all(waits).then(() => result);
   }
 
-  /** `iter.last` inside a body: the outputs of the iteration before the running one. */
-  #lastBefore(loop: Slot): Record<string, unknown> | null | Promise<Record<string, unknown> | null> {
-    return loop.last !== undefined ? loop.last : this.#lastOf(loop);
+  /** The loop in whose body this is, also across a foreach into its parent. */
+  #loopAround(scope: Scope): Slot | null {
+    if (scope.outer !== null) return scope.outer;
+    const above = this.header.bodyPath === null ? null : this.env.parentSlot(this);
+    return above === null ? null : above.host.#loopAround(above.scope);
   }
 
   /** The node of that name in this scope or an enclosing one, also across a foreach into its parent. */
@@ -1239,6 +1248,29 @@ export class ExecutionHost implements ExecutionEdge {
     this.env.dropped(this);
   }
 
+  /**
+   * When this execution next wakes by itself (ms; infinity: never), if all that is live of it waits for instants
+   * or triggers and everything is durable; else null.
+   */
+  parkedUntilMs(): number | null {
+    const quiet = this.busy === 0 && this.live.size > 0 && !this.over && !this.#committing && !this.#unsaved();
+    if (!quiet || this.#reloading || this.#tasks.size > 0 || this.header.stop !== null || this.#stopWaits !== null) return null;
+    if (this.#changing > 0 || this.#stateValue() !== 'running') return null;
+    let atMs = this.#timeoutTimer?.atMs ?? Number.POSITIVE_INFINITY;
+    for (const { stage, wakeTimer, deadlineTimer } of this.live) {
+      if (stage !== 'held' && stage !== 'waiting') return null;
+      atMs = Math.min(atMs, wakeTimer?.atMs ?? atMs, deadlineTimer?.atMs ?? atMs);
+    }
+    return atMs;
+  }
+
+  /** Leaves memory; the record is all that remains. */
+  park(): void {
+    this.over = true;
+    this.#forget();
+    this.#disarm();
+  }
+
   #disarm(): void {
     if (this.#graceTimer !== null) this.env.timers.cancel(this.#graceTimer);
     if (this.#timeoutTimer !== null) this.env.timers.cancel(this.#timeoutTimer);
@@ -1355,6 +1387,7 @@ export class ExecutionHost implements ExecutionEdge {
       creates: this.#creates,
       final,
     };
+    if (this.stopReport !== null) this.stopReport.saved = true;
     const effects = this.#effects;
     this.#dirty = [];
     this.#events = [];
@@ -1459,10 +1492,6 @@ function isMet(slot: Slot): boolean {
 function isWithin(inner: Slot, loop: Slot): boolean {
   for (let outer = inner.scope.outer; outer !== null; outer = outer.scope.outer) if (outer === loop) return true;
   return false;
-}
-
-function enclosingLoop(scope: Scope): Slot | null {
-  return scope.outer;
 }
 
 function samePrefix(iterations: readonly string[], prefix: readonly string[]): boolean {

@@ -10,6 +10,8 @@ export class StopReport {
   readonly #tasks = new Map<string, StopReceipt['tasks'][number]>();
   /** Of tasks told and not ended. */
   readonly #open = new Set<string>();
+  /** Nothing changed since it was last given to the store. */
+  saved = false;
   lastEnded: { type: string; ms: number } | null = null;
 
   constructor(
@@ -51,6 +53,7 @@ export class StopReport {
     if (slot.scope.iterations.length > 0) task.iterations = iterationIndexes(slot.scope.iterations);
     this.#tasks.set(id, task);
     this.receipt.tasks.push(task);
+    this.saved = false;
   }
 
   /** The task's worker was told; unconfirmed until it answers. */
@@ -76,6 +79,7 @@ export class StopReport {
           ? 'aborted'
           : 'finishedFirst';
     task.ms = this.#since(nowMs);
+    this.saved = false;
     this.receipt.unconfirmed = this.#open.size;
     this.lastEnded = { type: task.type, ms: task.ms };
     return true;
@@ -104,6 +108,14 @@ export class StopReport {
     const child = this.receipt.children.find((one) => one.executionId === executionId);
     if (child === undefined) return false;
     child.status = status;
+    this.saved = false;
     return true;
+  }
+
+  /** A child that was on its way when the stop came. */
+  childAdded(executionId: string, status: ExecutionStatus): void {
+    if (this.receipt.children.some((one) => one.executionId === executionId)) return;
+    this.receipt.children.push({ executionId, status });
+    this.saved = false;
   }
 }
