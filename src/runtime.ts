@@ -1,11 +1,12 @@
 /** The composition root: the only file that picks adapters. */
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { pino } from 'pino';
 import { createExpressions } from './adapters/expressions/expressions.ts';
 import { SocketIoBus } from './adapters/socket-io/bus.ts';
 import { createSqliteStore } from './adapters/sqlite/store.ts';
 import { systemClock } from './adapters/system/clock.ts';
 import { systemIds } from './adapters/system/ids.ts';
+import { giveMemoryBackWhenIdle } from './adapters/system/memory.ts';
 import { type Config, loadAdminKey, removeServerFile, writeServerFile } from './config.ts';
 import type { Demo, SeededExecution } from './demo/demo.ts';
 import type { EngineApi } from './engine/api.ts';
@@ -50,7 +51,9 @@ export async function startServer(config: Config, logger = pino({ level: config.
     { store, bus, clock: systemClock, ids: systemIds, expressions, work: pool, log: logger },
     { maxRunning: config.maxRunning, retentionMs: config.retentionMs, version: version() },
   );
+  const stopCollecting = giveMemoryBackWhenIdle();
   const closeAll = async (): Promise<void> => {
+    stopCollecting();
     await pool.close();
     await expressions.close();
     await demo?.close();
@@ -93,12 +96,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
   }
 }
 
-/** Of this package, as `package.json` beside `src` or `dist` says. */
+/** Of this package. */
 function version(): string {
-  try {
-    const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
-    return (JSON.parse(text) as { version: string }).version;
-  } catch {
-    return 'unknown';
-  }
+  return (createRequire(import.meta.url)('fullstop/package.json') as { version: string }).version;
 }

@@ -534,7 +534,8 @@ class Engine implements EngineApi, HostEnvironment {
   /** A STOP from the bus: only the owner acts, and on what the store says. */
   #heardStop(id: string): void {
     const host = this.#hosts.get(id);
-    if (!this.#parked.has(id) && (host === undefined || host.header.stop !== null)) return;
+    const parked = this.#parked.get(id);
+    if (parked === undefined ? host === undefined || host.header.stop !== null : parked.waking !== null) return;
     this.store.load(id).then(
       (stored) => {
         const stop = stored?.header.stop ?? null;

@@ -36,10 +36,17 @@ export class StoreThread<Ops extends Operations> {
   #answered = 0;
   #trouble: string | null = null;
 
-  /** `name` is that of the thread's file: `writer` for writer.thread.ts. */
-  constructor(name: string, options: ConnectionOptions) {
+  readonly #idleMs: number;
+  #idle: NodeJS.Timeout | null = null;
+
+  /**
+   * `name` is that of the thread's file: `writer` for writer.thread.ts. A thread without a call for `idleMs`
+   * ends, to give its memory back, and is started by the next one; 0: never.
+   */
+  constructor(name: string, options: ConnectionOptions, idleMs = 0) {
     this.#name = name;
     this.#options = options;
+    this.#idleMs = idleMs;
   }
 
   get trouble(): string | null {
@@ -58,6 +65,7 @@ export class StoreThread<Ops extends Operations> {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    if (this.#idle !== null) clearTimeout(this.#idle);
     this.#post();
     if (this.#worker === null) return;
     const ended = new Promise<void>((resolve) => {
@@ -120,7 +128,10 @@ export class StoreThread<Ops extends Operations> {
     worker.on('error', (error: Error) => {
       failure = error.message;
     });
-    worker.on('exit', () => this.#ended(failure));
+    worker.on('exit', () => {
+      // One that ended because nobody asked anything is not missed.
+      if (worker === this.#worker) this.#ended(failure);
+    });
     this.#worker = worker;
   }
 
@@ -171,10 +182,24 @@ export class StoreThread<Ops extends Operations> {
     if (this.#answered === this.#waiting.length) {
       this.#waiting = [];
       this.#answered = 0;
+      if (this.#idleMs > 0) this.#armIdle();
     } else if (this.#answered > 4096) {
       this.#waiting.splice(0, this.#answered);
       this.#answered = 0;
     }
+  }
+
+  #armIdle(): void {
+    if (this.#idle !== null) {
+      this.#idle.refresh();
+      return;
+    }
+    this.#idle = setTimeout(() => {
+      this.#idle = null;
+      if (this.#waiting.length > 0 || this.#closed) return;
+      this.#send('close');
+      this.#worker = null;
+    }, this.#idleMs).unref();
   }
 
   #ended(failure: string): void {

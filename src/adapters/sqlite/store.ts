@@ -53,6 +53,9 @@ type OperationsOf<T> = {
 
 const committed: CommitOutcome = { kind: 'committed' };
 
+/** The reader's thread and its memory go when nobody has asked for this long. */
+const READER_IDLE_MS = 10_000;
+
 /**
  * The store in one SQLite file: WAL, synchronous=FULL.
  *
@@ -68,13 +71,13 @@ export class SqliteExecutionStore implements ExecutionStore {
   constructor({ directory, maxPages = 0 }: SqliteStoreOptions) {
     this.#options = { directory, maxPages };
     this.#writer = new StoreThread('writer', this.#options);
-    this.#reader = new StoreThread('reader', this.#options);
+    this.#reader = new StoreThread('reader', this.#options, READER_IDLE_MS);
   }
 
   async open(): Promise<void> {
     this.#lock = lockDirectory(this.#options.directory);
     try {
-      await Promise.all([this.#writer.open(), this.#reader.open()]);
+      await this.#writer.open();
     } catch (error) {
       await this.close();
       throw error;
