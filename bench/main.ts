@@ -1,0 +1,162 @@
+/** `npm run bench`: what the README claims, measured. */
+import { mkdirSync, mkdtempSync, statfsSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { BenchClient } from './client.ts';
+import type { Bench, Figure, Measure } from './figure.ts';
+import { crash } from './figures/crash.ts';
+import { graphCost, parallel } from './figures/graphs.ts';
+import { parked } from './figures/parked.ts';
+import { sequential1, sequential256 } from './figures/sequential.ts';
+import { coldStart } from './figures/start.ts';
+import { stopAll, stopOne } from './figures/stop.ts';
+import { meanOf, measureFloors } from './floors.ts';
+import { nowUs, type Span, summarise } from './profile.ts';
+import { type Around, floorsTable, judge, table, type Verdict } from './report.ts';
+import { BenchServer } from './server.ts';
+
+const figures: readonly Figure[] = [
+  sequential256,
+  sequential1,
+  parallel,
+  graphCost,
+  stopOne,
+  stopAll,
+  parked,
+  crash,
+  coldStart,
+];
+
+/** Messages of failed checks that are printed; there may be one for every node. */
+const FAULTS_SHOWN = 20;
+const TMPFS = 0x01021994;
+
+const usage = `npm run bench -- [options]
+
+Starts the production server with its defaults, measures it over the public API, and reads everything back.
+
+  --only NAME      one figure, or several with commas:
+${figures.map(({ name, about }) => `                     ${name.padEnd(16)} ${about}`).join('\n')}
+  --quick          smaller sizes: to see that it works, not for figures to keep
+  --json FILE      the figures as JSON too
+  --strict         exit 1 when a figure is over its limit; otherwise only when a check fails
+  --cpu-prof       profile the server's threads, and print where their time went while it was measured
+  --dir DIRECTORY  where data directories are made: on a disk, not in memory (${tmpdir()})
+  --help
+
+Limits of rates are ratios to two floors, the mean of before and after each figure: X, bare XState steps per second,
+and F, appends with fdatasync per second. Limits of times are meant for a quiet machine, and wider on a slower one.
+`;
+
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    quick: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    strict: { type: 'boolean', default: false },
+    'cpu-prof': { type: 'boolean', default: false },
+    dir: { type: 'string', default: tmpdir() },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+function progress(text: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
+}
+
+function chosen(): readonly Figure[] {
+  if (options.only === undefined) return figures;
+  const names = options.only.split(',');
+  const unknown = names.filter((name) => !figures.some((figure) => figure.name === name));
+  if (unknown.length > 0) {
+    console.error(
+      `--only: expected some of ${figures.map(({ name }) => name).join(', ')}, found ${unknown.join(', ')}`,
+    );
+    process.exit(2);
+  }
+  return figures.filter(({ name }) => names.includes(name));
+}
+
+async function run(figure: Figure, directory: string, faults: string[]): Promise<Measure[]> {
+  const profiles = options['cpu-prof'] ? mkdtempSync(join(directory, `fullstop-profile-${figure.name}-`)) : null;
+  const closing: (() => unknown)[] = [];
+  const spans: Span[] = [];
+  const bench: Bench = {
+    quick: options.quick,
+    check(ok, message) {
+      if (!ok) faults.push(`${figure.name}: ${message}`);
+    },
+    progress: (text) => progress(`${figure.name}: ${text}`),
+    async server(more = {}) {
+      const server = new BenchServer({ directory, profiles, ...more });
+      closing.unshift(() => server.close());
+      return server.start();
+    },
+    async client(server, { ends }) {
+      const client = new BenchClient(server);
+      closing.unshift(() => client.close());
+      await client.connect({ ends });
+      return client;
+    },
+    atEnd: (close) => closing.unshift(close),
+    async measured(work) {
+      const fromUs = nowUs();
+      try {
+        return await work();
+      } finally {
+        spans.push({ fromUs, toUs: nowUs() });
+      }
+    },
+  };
+  let measures: Measure[] = [];
+  try {
+    measures = await figure.run(bench);
+  } catch (error) {
+    faults.push(`${figure.name}: ${error instanceof Error ? error.stack : error}`);
+  } finally {
+    for (const close of closing) await close();
+  }
+  progress('');
+  if (profiles !== null)
+    process.stdout.write(`${figure.name}, profiles in ${profiles}\n${summarise(profiles, spans)}\n`);
+  return measures;
+}
+
+async function main(): Promise<void> {
+  const directory = resolve(options.dir);
+  mkdirSync(directory, { recursive: true });
+  if (statfsSync(directory).type === TMPFS) {
+    console.error(`${directory} is in memory: nothing there is durable, and F says nothing. Choose a disk with --dir.`);
+  }
+  const faults: string[] = [];
+  const around: Around[] = [];
+  const verdicts: Verdict[] = [];
+  progress('floors');
+  let before = await measureFloors(directory);
+  for (const figure of chosen()) {
+    const measures = await run(figure, directory, faults);
+    progress('floors');
+    const after = await measureFloors(directory);
+    around.push({ figure: figure.name, before, after });
+    verdicts.push(...measures.map((measure) => judge(measure, meanOf(before, after))));
+    before = after;
+  }
+  progress('');
+  report(verdicts, around, faults);
+}
+
+function report(verdicts: Verdict[], around: Around[], faults: string[]): void {
+  process.stdout.write(floorsTable(around) + table(verdicts));
+  for (const fault of faults.slice(0, FAULTS_SHOWN)) console.error(`check failed: ${fault}`);
+  if (faults.length > FAULTS_SHOWN) console.error(`and ${faults.length - FAULTS_SHOWN} more`);
+  if (options.json !== undefined) {
+    const content = { node: process.version, quick: options.quick, floors: around, figures: verdicts, faults };
+    writeFileSync(options.json, `${JSON.stringify(content, null, 2)}\n`);
+  }
+  const over = verdicts.some(({ state }) => state === 'over');
+  process.exitCode = faults.length > 0 || (options.strict && over) ? 1 : 0;
+}
+
+if (options.help) process.stdout.write(usage);
+else await main();

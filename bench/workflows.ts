@@ -1,0 +1,44 @@
+/** The workflows that are measured, and what their records must say afterwards. */
+import type { Json } from '../src/wire.ts';
+import type { Definition } from './client.ts';
+
+export interface Shape {
+  definition: Definition;
+  /** What each node needs, by its name: also the order of events that must be found. */
+  needs: Map<string, string[]>;
+}
+
+function shapeOf(name: string, needs: Map<string, string[]>, more: { [key: string]: Json } = {}): Shape {
+  const nodes: { [key: string]: Json } = {};
+  for (const [node, needed] of needs) nodes[node] = { type: 'set', needs: needed, with: { value: node } };
+  return { definition: { name, ...more, nodes }, needs };
+}
+
+/** n1 → n2 → … : one node after the other. */
+export function chain(name: string, length: number, more?: { [key: string]: Json }): Shape {
+  const needs = new Map<string, string[]>();
+  for (let index = 1; index <= length; index += 1) needs.set(`n${index}`, index === 1 ? [] : [`n${index - 1}`]);
+  return shapeOf(name, needs, more);
+}
+
+/** Blocks of ten nodes (one, eight at once, one), one block after the other. */
+export function blocks(name: string, count: number): Shape {
+  const needs = new Map<string, string[]>();
+  for (let block = 1; block <= count; block += 1)
+    addFan(needs, `b${block}`, 8, block === 1 ? [] : [`b${block - 1}_join`]);
+  return shapeOf(name, needs);
+}
+
+/** One node, then `width` at once, then one. */
+export function fan(name: string, width: number): Shape {
+  const needs = new Map<string, string[]>();
+  addFan(needs, 'f', width, []);
+  return shapeOf(name, needs);
+}
+
+function addFan(needs: Map<string, string[]>, prefix: string, width: number, after: string[]): void {
+  const middle = Array.from({ length: width }, (_, index) => `${prefix}_${index}`);
+  needs.set(`${prefix}_fork`, after);
+  for (const node of middle) needs.set(node, [`${prefix}_fork`]);
+  needs.set(`${prefix}_join`, middle);
+}
