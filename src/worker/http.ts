@@ -1,15 +1,13 @@
-import { isIP, type Socket } from 'node:net';
 import { promisify } from 'node:util';
 import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
-import { Agent, buildConnector, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
+import { type Connection, Connections } from './connections.ts';
 import type { Executor } from './executor.ts';
-import { bareHost, blockedError, guardedLookup, type HttpAllow, isBlocked } from './guard.ts';
+import { bareHost, type HttpAllow } from './guard.ts';
 import { type HttpRequest, parseHttpRequest } from './http-request.ts';
 import { refuseSecrets } from './secrets.ts';
 
-/** How long a connection may take to stand. The node's `timeout` bounds everything else. */
-const connectTimeoutMs = 30_000;
 /** How much of an unexpected answer a failure's message quotes. */
 const excerptChars = 200;
 
@@ -32,7 +30,10 @@ export function createHttpExecutor({ allow = () => false }: HttpExecutorOptions 
       const request = parseHttpRequest(task);
       for (let hop = 0; ; hop++) {
         const port = Number(request.url.port) || (request.url.protocol === 'https:' ? 443 : 80);
-        const answer = await connections.send(request, allow(bareHost(request.url), port, task), signal);
+        if (signal.aborted) throw aborted;
+        const connection = connections.acquire(request.url.origin, allow(bareHost(request.url), port, task));
+        const { answer: arriving } = new Exchange(request, connections, connection, signal);
+        const answer = await arriving;
         const target = hop < request.redirects ? redirectTarget(answer, request.url) : null;
         if (target === null) return await outputOf(request, answer);
         follow(request, answer.status, target);
@@ -51,132 +52,80 @@ interface Answer {
   bytes: Buffer;
 }
 
-/** Idle and busy connections. Those of allowed hosts are kept apart, so that no guarded request travels on one. */
-class Connections {
-  readonly #guarded: Agent;
-  readonly #open: Agent;
-  /** The exchange whose dispatch is on the stack: a connection made now is made for it. */
-  #dispatching: Exchange | null = null;
-
-  constructor() {
-    const connect = buildConnector({ allowH2: false, timeout: connectTimeoutMs });
-    const connectGuarded = buildConnector({ allowH2: false, timeout: connectTimeoutMs, lookup: guardedLookup });
-    this.#open = this.#agent(connect);
-    this.#guarded = this.#agent((options, callback) => {
-      // An address as the host is never looked up.
-      if (isIP(options.hostname) !== 0 && isBlocked(options.hostname)) callback(blockedError(options.hostname), null);
-      else return connectGuarded(options, callback);
-    });
-  }
-
-  send(request: HttpRequest, open: boolean, signal: AbortSignal): Promise<Answer> {
-    return new Promise((resolve, reject) => {
-      const exchange = new Exchange(request, signal, resolve, reject);
-      if (signal.aborted) return exchange.handleEvent();
-      this.#dispatching = exchange;
-      try {
-        (open ? this.#open : this.#guarded).dispatch(
-          {
-            origin: request.url.origin,
-            path: request.url.pathname + request.url.search,
-            method: request.method,
-            headers: Object.fromEntries(request.headers),
-            body: request.body,
-          },
-          exchange,
-        );
-      } finally {
-        this.#dispatching = null;
-      }
-    });
-  }
-
-  async close(): Promise<void> {
-    await Promise.all([this.#open.destroy(), this.#guarded.destroy()]);
-  }
-
-  #agent(connector: buildConnector.connector): Agent {
-    return new Agent({
-      allowH2: false,
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      connect: (options, callback) => {
-        // The connector gives the socket back at once, which its type does not say.
-        const socket = connector(options, callback) as unknown as Socket | undefined;
-        if (this.#dispatching !== null) this.#dispatching.connecting = socket ?? null;
-      },
-    });
-  }
-}
-
 /** One request and its answer. Ends at once, connection and all, when its signal aborts. */
 class Exchange implements Dispatcher.DispatchHandler {
-  /** Of a connection that is being made for this exchange. */
-  connecting: Socket | null = null;
+  readonly answer: Promise<Answer>;
   readonly #request: HttpRequest;
+  readonly #connections: Connections;
+  readonly #connection: Connection;
   readonly #signal: AbortSignal;
-  readonly #resolve: (answer: Answer) => void;
-  readonly #reject: (error: unknown) => void;
-  #controller: Dispatcher.DispatchController | null = null;
+  #resolve!: (answer: Answer) => void;
+  #reject!: (error: unknown) => void;
   #status = 0;
   #headers: Answer['headers'] = {};
   #chunks: Buffer[] = [];
   #sizeBytes = 0;
 
-  constructor(
-    request: HttpRequest,
-    signal: AbortSignal,
-    resolve: (answer: Answer) => void,
-    reject: (error: unknown) => void,
-  ) {
+  constructor(request: HttpRequest, connections: Connections, connection: Connection, signal: AbortSignal) {
     this.#request = request;
+    this.#connections = connections;
+    this.#connection = connection;
     this.#signal = signal;
-    this.#resolve = resolve;
-    this.#reject = reject;
+    this.answer = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
     signal.addEventListener('abort', this);
+    connection.client.dispatch(
+      {
+        path: request.url.pathname + request.url.search,
+        method: request.method,
+        headers: Object.fromEntries(request.headers),
+        body: request.body,
+      },
+      this,
+    );
   }
 
   /** The signal aborts. */
   handleEvent(): void {
-    this.#controller?.abort(aborted);
-    this.connecting?.destroy(aborted);
     this.#fail(aborted);
   }
 
-  onRequestStart(controller: Dispatcher.DispatchController): void {
-    this.#controller = controller;
-    this.connecting = null;
-    if (this.#signal.aborted) this.handleEvent();
-  }
+  /** undici knows by it which of its two handler interfaces this is. */
+  onRequestStart(): void {}
 
-  onResponseStart(controller: Dispatcher.DispatchController, status: number, headers: Answer['headers']): void {
+  onResponseStart(_: Dispatcher.DispatchController, status: number, headers: Answer['headers']): void {
     this.#status = status;
     this.#headers = headers;
     const length = this.#request.method === 'HEAD' ? 0 : Number(headers['content-length'] ?? 0);
-    if (length > this.#request.maxBytes) controller.abort(tooLarge(this.#request));
+    if (length > this.#request.maxBytes) this.#fail(tooLarge(this.#request));
   }
 
-  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+  onResponseData(_: Dispatcher.DispatchController, chunk: Buffer): void {
     this.#sizeBytes += chunk.length;
-    if (this.#sizeBytes > this.#request.maxBytes) controller.abort(tooLarge(this.#request));
+    if (this.#sizeBytes > this.#request.maxBytes) this.#fail(tooLarge(this.#request));
     else this.#chunks.push(chunk);
   }
 
   onResponseEnd(): void {
     this.#signal.removeEventListener('abort', this);
+    this.#connections.release(this.#connection);
     this.#resolve({ status: this.#status, headers: this.#headers, bytes: Buffer.concat(this.#chunks) });
   }
 
-  onResponseError(_controller: Dispatcher.DispatchController | null, error: Error & { code?: string }): void {
-    if (hasCode(error, 'FS_HTTP_BLOCKED', 'FS_HTTP_TOO_LARGE', 'FS_HTTP_NETWORK')) return this.#fail(error);
+  onResponseError(_: Dispatcher.DispatchController | null, error: Error & { code?: string }): void {
+    if (hasCode(error, 'FS_HTTP_BLOCKED')) return this.#fail(error);
     const code = refusedByUndici.has(error.code ?? '') ? 'FS_INVALID' : 'FS_HTTP_NETWORK';
     const message = messageOf(error) || error.code || 'failed';
     this.#fail(new FullstopError(code, `${this.#request.title}: ${message}`, { cause: error }));
   }
 
-  #fail(error: unknown): void {
+  /** The first failure counts: closing the connection brings another. */
+  #fail(error: Error): void {
     this.#signal.removeEventListener('abort', this);
     this.#reject(error);
+    this.#connections.destroy(this.#connection, error);
   }
 }
 

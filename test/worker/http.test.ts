@@ -106,10 +106,20 @@ describe('an http node', () => {
       expect(endpoint.last.headers.authorization).to.equal(`Basic ${Buffer.from('user:p@ss').toString('base64')}`);
     });
 
-    it('reuses idle connections', async () => {
+    it('reuses an idle connection, and makes a new one when it was closed meanwhile', async () => {
       for (let times = 0; times < 10; times++) await output({});
-      // A request made while the one before is still being cleared away takes a second one.
-      expect(endpoint.connections).to.be.at.most(2);
+      expect(endpoint.connections).to.equal(1);
+      for (const socket of endpoint.sockets) socket.destroy();
+      await until(() => endpoint.sockets.size === 0, 'the connection is closed');
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      await output({});
+      expect(endpoint.connections).to.equal(2);
+    });
+
+    it('makes a new connection after an answer that closes its own', async () => {
+      endpoint.answer = (_, response) => response.writeHead(200, { connection: 'close' }).end();
+      for (let times = 0; times < 3; times++) await output({});
+      expect(endpoint.connections).to.equal(3);
     });
   });
 

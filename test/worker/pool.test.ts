@@ -160,11 +160,14 @@ describe('the in-process pool', () => {
     /** Aborts the task and gives the ms until the endpoint sees its connection closed. */
     async function closesSocket(report: Promise<WorkReport>): Promise<number> {
       const startedMs = performance.now();
-      const open = endpoint.sockets.size;
+      const { connections } = endpoint;
       pool.abort('E/call/1');
-      await until(() => endpoint.sockets.size === open - 1, 'the endpoint sees the connection closed');
+      await until(() => endpoint.sockets.size === 0, 'the endpoint sees the connection closed');
       const seenMs = performance.now() - startedMs;
       expect(await report).to.deep.equal({ kind: 'aborted', outcome: 'aborted' });
+      // Nothing connects again.
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      expect(endpoint.connections).to.equal(connections);
       return seenMs;
     }
 
@@ -186,7 +189,6 @@ describe('the in-process pool', () => {
       endpoint.answer = ({ url }, response) => url === '/' && response.writeHead(302, { location: '/slow' }).end();
       const report = runTask(pool, httpTask({ url: endpoint.url }));
       await until(() => endpoint.last?.url === '/slow', 'the second request is there');
-      // The connection of the first request may be idle beside it.
       expect(await closesSocket(report)).to.be.below(500);
     });
 
@@ -240,6 +242,7 @@ describe('the in-process pool', () => {
       const outcomes = new Set((await Promise.all(reports)).map((report) => JSON.stringify(report)));
       expect([...outcomes]).to.deep.equal(['{"kind":"aborted","outcome":"aborted"}']);
       await until(() => endpoint.sockets.size === 0, 'the endpoint sees all connections closed');
+      expect(endpoint.connections).to.equal(1000);
     });
   });
 });
