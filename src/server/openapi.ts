@@ -31,6 +31,7 @@ async function createPage(): Promise<FastifyInstance> {
   const app: FastifyInstance = fastify({ logger: false, exposeHeadRoutes: false });
   const schemaRegistry = z.registry<{ id: string }>();
   for (const [name, shape] of Object.entries(shapes)) schemaRegistry.add(shape, { id: name });
+  const toComponents = createJsonSchemaTransformObject({ schemaRegistry });
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -45,7 +46,7 @@ async function createPage(): Promise<FastifyInstance> {
       components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
     },
     transform: createJsonSchemaTransform({ schemaRegistry }),
-    transformObject: createJsonSchemaTransformObject({ schemaRegistry }),
+    transformObject: (document) => withDefinitionBodies(answersOnly(toComponents(document))),
   });
   await app.register(swaggerUi, { routePrefix: '/docs' });
   app.setValidatorCompiler(() => () => true);
@@ -55,6 +56,31 @@ async function createPage(): Promise<FastifyInstance> {
   });
   await app.ready();
   return app;
+}
+
+/** The shapes are of answers: their twins for requests go. */
+function answersOnly<D extends object>(document: D): D {
+  const { components } = document as { components?: { schemas?: Record<string, object> } };
+  for (const name of Object.keys(shapes)) delete components?.schemas?.[`${name}Input`];
+  delete components?.schemas?.Nothing;
+  return document;
+}
+
+/** A workflow file comes as JSON or as YAML, which no zod schema says. */
+function withDefinitionBodies<D extends object>(document: D): D {
+  const { paths } = document as { paths?: Record<string, Record<string, object>> };
+  for (const { http } of verbs.filter((verb) => verb.http.definition)) {
+    Object.assign(paths?.[http.path]?.[http.method.toLowerCase()] ?? {}, {
+      requestBody: {
+        required: true,
+        content: {
+          'application/json': { schema: { type: 'object', description: 'a workflow: /api/workflow.schema.json' } },
+          'application/yaml': { schema: { type: 'string', description: 'the same as YAML' } },
+        },
+      },
+    });
+  }
+  return document;
 }
 
 /** Verbs of one route make one operation: what picks between them is a query parameter. */
@@ -92,8 +118,9 @@ function picker(verb: Verb): z.ZodRawShape {
 }
 
 function responses(group: Verb[]): Record<number, unknown> {
-  const found: Record<number, { description: string; content?: object }> = {};
+  const found: Record<number, unknown> = {};
   const successes = new Map<number, ShapeName[]>();
+  const failures = new Map<number, ErrorCode[]>();
   for (const verb of group) {
     for (const [status, name] of Object.entries(verb.answers)) {
       successes.set(Number(status), [...(successes.get(Number(status)) ?? []), name]);
@@ -102,13 +129,16 @@ function responses(group: Verb[]): Record<number, unknown> {
   for (const [status, names] of successes) {
     const [first, second] = names.map((name) => shapes[name]);
     const schema = second === undefined ? first : z.union([first as z.ZodType, second]);
-    found[status] = { description: names.join(' or '), content: { 'application/json': { schema } } };
+    const body = { description: names.join(' or '), content: { 'application/json': { schema } } };
+    // An unnamed null is what the document's maker takes for an answer without a body.
+    found[status] = status === 204 ? z.null().describe('Nothing') : body;
   }
   for (const code of new Set([...EVERY_VERB, ...group.flatMap(errorsOf)])) {
     const { status } = errorCodes[code];
-    const codes = found[status] === undefined ? code : `${found[status].description}, ${code}`;
-    if (successes.has(status)) continue;
-    found[status] = { description: codes, content: { 'application/json': { schema: shapes.Error } } };
+    if (!successes.has(status)) failures.set(status, [...(failures.get(status) ?? []), code]);
+  }
+  for (const [status, codes] of failures) {
+    found[status] = { description: codes.join(', '), content: { 'application/json': { schema: shapes.Error } } };
   }
   return found;
 }

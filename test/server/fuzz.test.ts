@@ -3,22 +3,23 @@ import { connect } from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { verbs } from '../../src/server/verbs/table.ts';
+import { seedOfRun } from '../support/seeds.ts';
 import { ADMIN_KEY, ask, openWorld, type World } from './support.ts';
 
-const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31));
 const codes = ['FS_INVALID', 'FS_NOT_FOUND', 'FS_TOO_LARGE', 'FS_CONFLICT', 'FS_ENDED', 'FS_GONE'];
 
 describe('bad input', () => {
   let world: World;
   let id: string;
+  let seed: number;
   before(async () => {
-    console.log(`      SEED=${SEED}`);
+    seed = seedOfRun();
     world = await openWorld();
     id = await world.running('default');
   });
   after(() => world.close());
   afterEach(async function () {
-    if (this.currentTest?.state === 'failed') console.log(`      SEED=${SEED}`);
+    if (this.currentTest?.state === 'failed') console.log(`    SEED=${seed}`);
     await untouched();
   });
 
@@ -121,7 +122,7 @@ describe('bad input', () => {
           expect(http.data?.code, `${http.status} ${http.text}`).to.be.oneOf(codes);
         },
       ),
-      { seed: SEED, numRuns: 300 },
+      { seed, numRuns: 300 },
     );
   }).timeout(20_000);
 
@@ -236,7 +237,7 @@ describe('bad input', () => {
         ]);
         expect((await world.http(null, 'GET', '/api/health')).status).to.equal(200);
       }),
-      { seed: SEED, numRuns: 60 },
+      { seed, numRuns: 60 },
     );
   }).timeout(20_000);
 
