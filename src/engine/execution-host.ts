@@ -31,8 +31,6 @@ type StopIntent = NonNullable<HeaderRow['stop']>;
 /** Outputs larger than this are read from the store when an expression needs them. */
 const OUTPUT_IN_MEMORY_BYTES = 65_536;
 
-const idle = (): void => undefined;
-
 /**
  * One execution in memory: its nodes, their actors, and the one writer of its record.
  *
@@ -79,6 +77,7 @@ export class ExecutionHost implements ExecutionEdge {
   stopReport: StopReport | null = null;
   #stopWaits: { intent: StopIntent; path: DeliveryPath } | null = null;
   #reloading = false;
+  #begun = false;
   #conclusions = 0;
   #giveUp: Verdict | null = null;
   #afterReload: (() => void)[] = [];
@@ -116,6 +115,7 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** Admission: starts the roots. */
   begin(): void {
+    this.#begun = true;
     this.header.startedAtMs = this.env.clock.nowMs();
     this.header.status = 'Running';
     this.roots = null;
@@ -181,6 +181,8 @@ export class ExecutionHost implements ExecutionEdge {
       if (row.machine === null) {
         slot.settled = true;
         slot.stage = row.status.toLowerCase();
+        // It ended at once with a stop or a timeout, while nodes of its body were still told.
+        if (node.body !== null && row.status === 'Failed' && hasLiveNodes(rows, row)) this.#restoreLoop(slot, row, rows);
         continue;
       }
       this.#restoreActor(slot, row);
@@ -191,7 +193,7 @@ export class ExecutionHost implements ExecutionEdge {
       if (isMet(slot)) {
         for (const dependent of slot.node.dependents) scope.unmet[dependent.index] = (scope.unmet[dependent.index] ?? 1) - 1;
       } else if (slot.status === 'Failed') {
-        scope.failure ??= { error: slot.error ?? '', errorCode: slot.errorCode ?? 'FS_FAILED' };
+        if ((slot.endedAtMs ?? 0) < (scope.failed?.endedAtMs ?? Number.POSITIVE_INFINITY)) scope.failed = slot;
       }
     }
   }
@@ -239,14 +241,15 @@ export class ExecutionHost implements ExecutionEdge {
     for (const list of rows.values()) {
       for (const other of list) {
         if (!other.path.startsWith(prefix) || !samePrefix(other.iterations, slot.scope.iterations)) continue;
-        if (other.iterations[depth] === current) slot.currentKeys.push(other.key);
-        else slot.formerKeys.push(other.key);
+        if (other.iterations[depth] === current) slot.currentKeys.add(other.key);
+        else slot.formerKeys.add(other.key);
       }
     }
     const scope = new Scope(body, [...slot.scope.iterations, current], slot);
     slot.body = scope;
     this.#restoreScope(scope, rows);
-    scope.over = slot.actor !== null && !isIterating(slot);
+    scope.over = !isIterating(slot);
+    scope.closed = scope.over || loopStateOf(slot) !== 'iterating';
   }
 
   /** After `restore`: goes on from the last commit. */
@@ -255,19 +258,21 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.header.status === 'Pending') return;
     const ready: Ready[] = [];
     this.#collectReady(this.root, ready);
-    for (const slot of [...this.live]) if (slot.body !== null && !slot.body.over) this.#collectReady(slot.body, ready);
+    for (const slot of this.live) if (slot.body !== null && !slot.body.closed) this.#collectReady(slot.body, ready);
     const lost: Slot[] = [];
     const loops: Slot[] = [];
+    const concluding = this.#stateValue() === 'concluding';
     for (const slot of [...this.live]) {
       const kind = slot.node.type.run.kind;
       if (slot.stage === 'running') {
         if (kind === 'items' || kind === 'child') this.#prepareAgain(slot, () => this.#resumeChildren(slot));
         else if (!this.#tasks.has(slot.attemptId)) lost.push(slot);
       } else if (slot.stage === 'looping') loops.push(slot);
-      else if (slot.stage === 'aborting') this.abortTask(slot);
-      this.#armTimers(slot);
+      else if (slot.stage === 'aborting') this.#taskGone(slot);
+      // Its next try needs its `with`: a wait that is over would not leave time to render it.
+      if (slot.stage === 'backingOff') this.#prepareAgain(slot, () => this.#armTimers(slot));
+      else this.#armTimers(slot);
     }
-    const concluding = this.#stateValue() === 'concluding';
     this.send({ type: 'nodes.ready', ready }, null);
     const nowMs = this.env.clock.nowMs();
     for (const slot of lost) this.#prepareAgain(slot, () => this.deliver(slot, { type: 'work.lost', atMs: nowMs }));
@@ -276,10 +281,8 @@ export class ExecutionHost implements ExecutionEdge {
       if (value?.looping === 'testing') this.testCondition(slot);
       else if (slot.body !== null && !slot.body.over && slot.body.live === 0) this.#iterationEnded(slot.body);
     }
-    for (const slot of this.live) {
-      if (slot.stage === 'held') this.#matchTriggers(slot);
-      else if (slot.stage === 'backingOff') this.#prepareAgain(slot, idle);
-    }
+    for (const trigger of this.#pendingTriggers.splice(0)) this.#offer(trigger);
+    if (this.#stateValue() === 'aborting') this.#armGrace();
     if (concluding) this.conclude(this.actor.getSnapshot().context.failure);
     this.#scheduleFlush();
   }
@@ -512,7 +515,7 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #noteKey(loop: Slot, key: string): void {
-    loop.currentKeys.push(key);
+    loop.currentKeys.add(key);
     if (loop.scope.outer !== null) this.#noteKey(loop.scope.outer, key);
   }
 
@@ -663,14 +666,14 @@ export class ExecutionHost implements ExecutionEdge {
       for (const dependent of slot.node.dependents) {
         const left = (scope.unmet[dependent.index] ?? 1) - 1;
         scope.unmet[dependent.index] = left;
-        if (left === 0) ready.push({ scope, node: dependent });
+        if (left === 0 && !scope.closed) ready.push({ scope, node: dependent });
       }
     }
     const own: Verdict | null =
       slot.status === 'Failed' && !slot.node.continueOnError
         ? { error: slot.error ?? '', errorCode: slot.errorCode ?? 'FS_FAILED' }
         : null;
-    if (own !== null) slot.scope.failure ??= own;
+    if (own !== null) slot.scope.failed ??= slot;
     this.send({ type: 'node.settled', ready, failure: slot.scope.outer === null ? own : null }, slot.scope);
   }
 
@@ -752,6 +755,7 @@ export class ExecutionHost implements ExecutionEdge {
             type,
             where,
             with: slot.payload as Record<string, unknown>,
+            secrets: [],
             idempotencyKey: `${this.header.id}/${slot.key}`,
             workflow: this.header.workflow.name,
             workflowHash: this.header.workflow.hash,
@@ -853,6 +857,13 @@ export class ExecutionHost implements ExecutionEdge {
     slot.actor?.send({ type: 'work.aborted' });
   }
 
+  /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
+  #taskGone(slot: Slot): void {
+    if (this.#tasks.has(slot.attemptId)) return;
+    this.event('task.aborted', slot, { outcome: 'aborted' });
+    this.deliver(slot, { type: 'work.aborted' });
+  }
+
   /** Drops work that nobody waits for: a timed-out task is aborted, children end with their parent's node. */
   abandonWork(slot: Slot): void {
     const id = slot.attemptId;
@@ -943,9 +954,9 @@ export class ExecutionHost implements ExecutionEdge {
   /** Called in the middle of a transition: the body's roots are offered to the execution's chart. */
   startIteration(slot: Slot): void {
     slot.index += 1;
-    this.#dropNodes.push(...slot.formerKeys);
+    for (const key of slot.formerKeys) this.#drop(slot, key);
     slot.formerKeys = slot.currentKeys;
-    slot.currentKeys = [];
+    slot.currentKeys = new Set();
     const body = slot.node.body as Graph;
     const scope = new Scope(body, [...slot.scope.iterations, `${slot.index}@${slot.attempt}`], slot);
     slot.body = scope;
@@ -954,14 +965,20 @@ export class ExecutionHost implements ExecutionEdge {
     this.send({ type: 'nodes.ready', ready: body.roots.map((node) => ({ scope, node })) }, null);
   }
 
+  /** A node of an iteration that is over leaves the record, and what enclosing loops remember of it. */
+  #drop(loop: Slot, key: string): void {
+    this.#dropNodes.push(key);
+    for (let { outer } = loop.scope; outer !== null; outer = outer.scope.outer) outer.currentKeys.delete(key);
+  }
+
   #iterationEnded(scope: Scope): void {
     const slot = scope.outer;
     if (slot === null || scope.over || slot.settled || slot.actor === null) return;
     scope.over = true;
     const nowMs = this.env.clock.nowMs();
-    if (scope.failure !== null) {
-      const failed = scope.slots.find((inner) => inner?.status === 'Failed' && !inner.node.continueOnError);
-      const failure = { error: `${failed?.node.name ?? 'body'}: ${scope.failure.error}`, errorCode: scope.failure.errorCode };
+    const { failed } = scope;
+    if (failed !== null) {
+      const failure = { error: `${failed.node.name}: ${failed.error}`, errorCode: failed.errorCode ?? 'FS_FAILED' };
       this.deliver(slot, { type: 'iteration.ended', failure, atMs: nowMs });
       return;
     }
@@ -985,8 +1002,10 @@ export class ExecutionHost implements ExecutionEdge {
   endIteration(slot: Slot, verdict: Verdict): void {
     const { body } = slot;
     if (body === null) return;
+    body.closed = true;
     for (const inner of [...this.live]) {
       if (!isWithin(inner, slot)) continue;
+      if (inner.body !== null) inner.body.closed = true;
       if (inner.actor === null) this.#withdraw(inner);
       else this.deliver(inner, { type: 'execution.end', verdict });
     }
@@ -1089,15 +1108,17 @@ export class ExecutionHost implements ExecutionEdge {
   triggered(trigger: TriggerRow): void {
     if (this.over || this.header.stop !== null || this.#reloading) return;
     if (this.#pendingTriggers.some((pending) => pending.id === trigger.id)) return;
-    this.enter(() => {
-      const held = [...this.live].filter((slot) => slot.stage === 'held' && slot.node.keys.trigger === trigger.name);
-      if (held.length === 0) {
-        this.#pendingTriggers.push(trigger);
-        return;
-      }
-      this.#consumedTriggers.push(trigger.id);
-      for (const slot of held) this.#release(slot, trigger);
-    });
+    this.enter(() => this.#offer(trigger));
+  }
+
+  #offer(trigger: TriggerRow): void {
+    const held = [...this.live].filter((slot) => slot.stage === 'held' && slot.node.keys.trigger === trigger.name);
+    if (held.length === 0) {
+      this.#pendingTriggers.push(trigger);
+      return;
+    }
+    this.#consumedTriggers.push(trigger.id);
+    for (const slot of held) this.#release(slot, trigger);
   }
 
   #matchTriggers(slot: Slot): void {
@@ -1132,7 +1153,12 @@ export class ExecutionHost implements ExecutionEdge {
   /** The record in memory is the stored one: halt. */
   beginStop(path: DeliveryPath): void {
     const { stop } = this.header;
-    if (stop === null || this.over || this.stopReport !== null) return;
+    if (stop === null || this.over) return;
+    if (this.#stateValue() === 'stopping') {
+      this.#goOnStopping(stop, path);
+      return;
+    }
+    if (this.stopReport !== null) return;
     const nowMs = this.env.clock.nowMs();
     this.#effects = [];
     this.stopReport = new StopReport(this.header.id, stop, path, nowMs, this.env.liveChildren(this.header.id));
@@ -1145,6 +1171,16 @@ export class ExecutionHost implements ExecutionEdge {
       this.event('stop.halted', null, null);
       this.#headerDirty = true;
       this.#scheduleFlush();
+    });
+    if (!this.over) this.#armGrace();
+  }
+
+  /** Its halt was committed before a restart: what was told then has ended, or will say so. */
+  #goOnStopping(stop: StopIntent, path: DeliveryPath): void {
+    const nowMs = this.env.clock.nowMs();
+    this.stopReport ??= new StopReport(this.header.id, stop, path, nowMs, this.env.liveChildren(this.header.id));
+    this.enter(() => {
+      for (const slot of [...this.live]) this.#taskGone(slot);
     });
     if (!this.over) this.#armGrace();
   }
@@ -1203,10 +1239,14 @@ export class ExecutionHost implements ExecutionEdge {
         }
         this.#forget();
         this.enter(() => {
-          this.stopReport = null;
           this.restore(stored, false);
+          // A stop that was told of meanwhile, and not yet when this was read.
+          this.header.stop ??= this.#stopWaits?.intent ?? null;
+          this.#stopWaits = null;
+          if (this.#stateValue() !== 'stopping') this.stopReport = null;
           if (this.header.stop !== null) this.beginStop(path);
           else if (this.#giveUp !== null) this.abort(this.#giveUp);
+          else if (this.header.status === 'Pending' && this.#begun) this.begin();
           else this.resume();
         });
         for (const run of this.#afterReload.splice(0)) run();
@@ -1403,10 +1443,14 @@ export class ExecutionHost implements ExecutionEdge {
 
   #commit(commit: Commit, effects: Slot[], tries: number): void {
     this.env.counters.commits += 1;
+    // After a restart from the record the fate of an earlier commit is known.
+    const { actor } = this;
     this.env.store.commit(commit).then(
-      (outcome) => this.#committed(commit, effects, outcome),
+      (outcome) => {
+        if (actor === this.actor) this.#committed(commit, effects, outcome);
+      },
       (error: unknown) => {
-        if (this.over || !this.#committing) return;
+        if (this.over || actor !== this.actor || !this.#committing) return;
         if (!hasCode(error, 'FS_UNAVAILABLE')) {
           this.#committing = false;
           this.env.crashed(this, error);
@@ -1416,7 +1460,7 @@ export class ExecutionHost implements ExecutionEdge {
         this.env.counters.commitRetries += 1;
         const delayMs = Math.min(2_000, 100 * 2 ** Math.min(tries, 5));
         this.env.timers.at(this.env.clock.nowMs() + delayMs, () => {
-          if (!this.over) this.#commit(commit, effects, tries + 1);
+          if (!this.over && actor === this.actor && this.#committing) this.#commit(commit, effects, tries + 1);
         });
       },
     );
@@ -1473,9 +1517,24 @@ function stageOf(value: unknown): string {
   return typeof value === 'string' ? value : 'looping';
 }
 
-function isIterating(slot: Slot): boolean {
+/** Where a loop is; null when it has ended or is between tries. */
+function loopStateOf(slot: Slot): string | null {
   const value = slot.actor?.getSnapshot().value as { looping?: string } | string | undefined;
-  return typeof value === 'object' && ['iterating', 'closing', 'finishing'].includes(value.looping ?? '');
+  return typeof value === 'object' ? (value.looping ?? null) : null;
+}
+
+function isIterating(slot: Slot): boolean {
+  return ['iterating', 'closing', 'finishing'].includes(loopStateOf(slot) ?? '');
+}
+
+/** Whether a node of this loop's body, or deeper, has not settled. */
+function hasLiveNodes(rows: Map<string, NodeRow[]>, loop: NodeRow): boolean {
+  for (const list of rows.values()) {
+    for (const row of list) {
+      if (row.machine !== null && row.path.startsWith(`${loop.path}/`) && samePrefix(row.iterations, loop.iterations)) return true;
+    }
+  }
+  return false;
 }
 
 /** Waits for an instant or a trigger: costs memory only. */

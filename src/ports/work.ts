@@ -26,11 +26,19 @@ export interface Task {
   where: Where;
   /** The node's `with`, templates rendered, secrets still references. */
   with: Record<string, unknown>;
+  /** Where `with` holds references to secrets that the definition itself put there; all other text is data. */
+  secrets: SecretReference[];
   /** `id` without the last part: equal for every attempt of a node within one iteration. */
   idempotencyKey: string;
   /** Name and content hash of the definition it belongs to. */
   workflow: string;
   workflowHash: string;
+}
+
+/** One string of a `with` that names secrets. */
+export interface SecretReference {
+  path: (string | number)[];
+  names: string[];
 }
 
 export type WorkReport =

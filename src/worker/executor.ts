@@ -1,6 +1,9 @@
 import type { Task } from '../ports/work.ts';
 import type { TaskOutcome } from '../wire.ts';
 
+/** What a task prints while it runs. */
+export type TaskLog = (stream: 'stdout' | 'stderr', text: string) => void;
+
 /** Runs the tasks of one node type. One file per type in this folder. */
 export interface Executor {
   /**
@@ -8,8 +11,10 @@ export interface Executor {
    *
    * When `signal` aborts, ends the work for real before it settles: the socket is closed, the process gone. It
    * then rejects with anything (outcome `aborted`) or with `AbortedAs`, or resolves if the work had finished first.
+   *
+   * `log` passes on what the work prints, in pieces of any size; who takes it cuts it to the record's limits.
    */
-  run(task: Task, signal: AbortSignal): Promise<unknown>;
+  run(task: Task, signal: AbortSignal, log: TaskLog): Promise<unknown>;
   /** Frees what outlives a task, such as idle connections. No task runs any more. */
   close(): Promise<void>;
 }

@@ -11,6 +11,8 @@ const tombstonesMax = 100_000;
 /** One reason for all: making a DOMException for each of a thousand aborts would take longer than aborting them. */
 const aborted = new Error('aborted');
 
+const ignoreLog = (): void => undefined;
+
 export interface InProcessPoolOptions {
   /** By node type. */
   executors: Map<string, Executor>;
@@ -40,7 +42,7 @@ export function createInProcessPool({ executors, clock }: InProcessPoolOptions):
   async function run(executor: Executor, task: Task, signal: AbortSignal, report: (report: WorkReport) => void) {
     let result: WorkReport;
     try {
-      result = { kind: 'completed', output: await executor.run(task, signal) };
+      result = { kind: 'completed', output: await executor.run(task, signal, ignoreLog) };
     } catch (error) {
       result = signal.aborted ? abortedReport(error) : failedReport(error);
     }

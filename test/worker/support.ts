@@ -76,6 +76,7 @@ export function httpTask(with_: Record<string, unknown>, over: Partial<Task> = {
     type: 'http',
     where: 'worker',
     with: with_,
+    secrets: [],
     idempotencyKey: 'E/call',
     workflow: 'demo',
     workflowHash: 'h',
