@@ -64,7 +64,7 @@ export interface ExecutionRecord extends ExecutionItem {
   input: Json;
   outputs: Json;
   /** While a stop waits: on what. */
-  waitingFor?: { node: string; where: Where; sinceMs: number }[];
+  waitingFor?: (NodeAddress & { where: Where; sinceMs: number })[];
   nodes: Record<string, NodeRecord>;
 }
 

@@ -16,6 +16,7 @@ import { iterationIndexes } from './identity.ts';
 import { registryLogic } from './registry.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
+import { StopReport } from './stop-report.ts';
 import { type Timer, Timers } from './timers.ts';
 import { eventOf, itemOf, previewOf } from './views.ts';
 import { graphAt, type KnownWorkflow, Workflows } from './workflows.ts';
@@ -189,7 +190,19 @@ class Engine implements EngineApi, HostEnvironment {
     const host = new ExecutionHost(this, known.compiled, graph, header);
     this.#add(host);
     host.enter(() => host.restore(stored, afterCrash));
+    if (header.stop !== null) host.stopReport = await this.#haltReport(header.id);
     return host;
+  }
+
+  /** The report of a stop that was halted, and not final, before a restart; null: it was not. */
+  async #haltReport(id: string): Promise<StopReport | null> {
+    const receipt = await this.store.getReceipt(id);
+    if (receipt === null) return null;
+    for (const child of receipt.children) {
+      const header = await this.store.getHeader(child.executionId);
+      if (header !== null) child.status = header.status;
+    }
+    return StopReport.resumed(receipt, this.clock.nowMs());
   }
 
   #goOn(host: ExecutionHost): void {
@@ -339,8 +352,10 @@ class Engine implements EngineApi, HostEnvironment {
       if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${outcome.id} is gone`);
       return { header: first.header, created: false };
     }
+    // As of its creation: the actor's own moves on.
+    const created = { ...header };
     this.#created(header, compiled);
-    return { header, created: true };
+    return { header: created, created: true };
   }
 
   async #known(project: string, reference: string): Promise<KnownWorkflow> {
