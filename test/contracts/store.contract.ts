@@ -677,6 +677,7 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         for (const each of [a, b, c]) await store.createExecution(newExecution({ id: each }));
         await store.commit(finalCommit(a, { header: { status: 'Complete', endedAtMs: T0, outputs: 'of a' } }));
         await store.commit(finalCommit(b, { header: { status: 'Complete', endedAtMs: T0, outputs: 'of b' } }));
+        await store.commit(commit(c, { header: { outputs: 'not yet' } }));
         expect(await store.readOutputs([b, d, a, c])).to.deep.equal(['of b', null, 'of a', null]);
       });
     });
@@ -1017,8 +1018,8 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
 
       it('gets its outcome later, and keeps a repeated entry once', async () => {
         await store.appendAudit(audit('1'));
-        await store.appendAudit(audit('1'));
         await store.completeAudit('1', 'stop requested');
+        await store.appendAudit(audit('1'));
         await store.completeAudit('9', 'nothing');
         const { items } = await store.listAudit(null, undefined, 10);
         expect(items).to.deep.equal([audit('1', { outcome: 'stop requested' })]);

@@ -57,13 +57,16 @@ describe('the sqlite store on its disk', () => {
     it('keeps a second process out, names the first, and ends with it even by kill -9', async () => {
       const holder = fork(new URL('./holder.ts', import.meta.url), [directory]);
       const exit = once(holder, 'exit');
-      await once(holder, 'message');
-      store = createSqliteStore({ directory });
-      const refused = await rejection(store.open());
-      expect(hasCode(refused, 'FS_LOCKED')).to.equal(true);
-      expect(messageOf(refused)).to.include(`process ${holder.pid}`);
-      holder.kill('SIGKILL');
-      await exit;
+      try {
+        await once(holder, 'message');
+        store = createSqliteStore({ directory });
+        const refused = await rejection(store.open());
+        expect(hasCode(refused, 'FS_LOCKED')).to.equal(true);
+        expect(messageOf(refused)).to.include(`process ${holder.pid}`);
+      } finally {
+        holder.kill('SIGKILL');
+        await exit;
+      }
       await open();
       expect((await store.load(a))?.header.id).to.equal(a);
     });
@@ -146,6 +149,20 @@ describe('the sqlite store on its disk', () => {
     } finally {
       db.close();
     }
+  });
+
+  it('undoes what a call did before it failed, and only that', async () => {
+    await open();
+    await store.createExecution(newExecution({ id: a }));
+    const unusable = [{}] as never;
+    const outcomes = await Promise.allSettled([
+      store.commit(commit(a, { nodes: [node('first/-')] })),
+      store.commit(commit(a, { v: 2, nodes: [node('bad/-')], events: [event(2)], consumedTriggers: unusable })),
+      store.commit(commit(a, { v: 2, nodes: [node('last/-')], events: [event(2, 'execution.started')] })),
+    ]);
+    expect(outcomes.map((outcome) => outcome.status)).to.deep.equal(['fulfilled', 'rejected', 'fulfilled']);
+    expect((await store.load(a))?.nodes.map((row) => row.key)).to.deep.equal(['first/-', 'last/-']);
+    expect((await store.readEvents(a, 2, 10)).items).to.deep.equal([event(2, 'execution.started')]);
   });
 
   it('takes big outputs many at once in batches it can hold', async () => {

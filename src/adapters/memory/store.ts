@@ -18,6 +18,7 @@ import type {
   TriggerOutcome,
   TriggerRow,
 } from '../../ports/store.ts';
+import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
 import type { AuditItem, Json, ParentRef, StopReceipt } from '../../wire.ts';
 
 export interface MemoryStoreOptions {
@@ -44,6 +45,7 @@ interface Entry {
   firstSeq: number;
   results: Map<string, ResultRow>;
   triggers: Map<string, TriggerRow>;
+  tasks: Map<string, TaskRow>;
   receipt: StopReceipt | null;
 }
 
@@ -173,6 +175,29 @@ class MemoryExecutionStore implements MemoryStore {
         affected: affected.map((each) => each.header.id),
       };
     });
+  }
+
+  claimTask(id: string, given: TaskClaim): Promise<'claimed' | 'stopping' | 'gone' | 'taken'> {
+    const claim = jsonCopy(given);
+    return this.#write(() => {
+      const entry = this.#executions.get(id.slice(0, id.indexOf('/')));
+      const task = entry?.tasks.get(id);
+      if (entry === undefined || task === undefined || hasEnded(entry)) return 'gone';
+      if (entry.header.stop !== null) return 'stopping';
+      if (task.claim !== null) return isDeepStrictEqual(task.claim, claim) ? 'claimed' : 'taken';
+      task.claim = claim;
+      return 'claimed';
+    });
+  }
+
+  listTasks(afterId: string | null, limit: number): Promise<TaskRow[]> {
+    return this.#read(() =>
+      this.#all(() => true)
+        .flatMap(({ tasks }) => [...tasks.values()])
+        .filter(({ id }) => afterId === null || id > afterId)
+        .sort((a, b) => compare(a.id, b.id))
+        .slice(0, limit),
+    );
   }
 
   putTrigger(given: TriggerRow): Promise<TriggerOutcome> {
@@ -455,6 +480,7 @@ class MemoryExecutionStore implements MemoryStore {
       firstSeq: events[0]?.seq ?? header.seq + 1,
       results: new Map(),
       triggers: new Map(),
+      tasks: new Map(),
       receipt: null,
     });
     return { kind: 'created' };
@@ -536,6 +562,8 @@ function apply(entry: Entry, commit: Commit): void {
     for (const [id, result] of entry.results) if (result.key === key) entry.results.delete(id);
   }
   for (const id of commit.consumedTriggers) entry.triggers.delete(id);
+  for (const task of commit.tasks) entry.tasks.set(task.id, task);
+  for (const id of commit.endedTasks) entry.tasks.delete(id);
   if (commit.receipt !== null) entry.receipt = commit.receipt;
 }
 

@@ -17,6 +17,7 @@ import type {
   StoredExecution,
   TriggerRow,
 } from '../../ports/store.ts';
+import type { TaskRow } from '../../ports/task-queue.ts';
 import type { ExecutionStatus, Json } from '../../wire.ts';
 
 /** By their number in the `status` column. */
@@ -113,7 +114,15 @@ export type EncodedCommit = [
   consumedTriggers: string[] | null,
   receipt: string | null,
   creates: EncodedNewExecution[] | null,
+  tasks: EncodedTask[] | null,
+  endedTasks: string[] | null,
 ];
+
+/** `body`: capability and task. */
+export type EncodedTask = [id: string, queuedAtMs: number, body: string];
+
+/** As listed: with worker, hash of the token, and time of the claim. */
+export type EncodedTaskRow = [...EncodedTask, worker: string | null, tokenHash: string | null, claimedAtMs: number | null];
 
 /** The columns of `decodeDefinition`, in its order. */
 export const DEFINITION_COLUMNS = 'project, name, hash, version, saved_at, disabled, source';
@@ -202,7 +211,19 @@ export function encodeCommit(commit: Commit): EncodedCommit {
     commit.consumedTriggers.length > 0 ? commit.consumedTriggers : null,
     commit.receipt === null ? null : JSON.stringify(commit.receipt),
     commit.creates.length > 0 ? commit.creates.map(encodeNew) : null,
+    commit.tasks.length > 0 ? commit.tasks.map(encodeTask) : null,
+    commit.endedTasks.length > 0 ? commit.endedTasks : null,
   ];
+}
+
+function encodeTask({ id, queuedAtMs, capability, task }: TaskRow): EncodedTask {
+  return [id, queuedAtMs, JSON.stringify({ capability, task })];
+}
+
+export function decodeTask([id, queuedAtMs, body, worker, tokenHash, claimedAtMs]: EncodedTaskRow): TaskRow {
+  const { capability, task } = JSON.parse(body) as Pick<TaskRow, 'capability' | 'task'>;
+  const claim = worker === null ? null : { worker, tokenHash: tokenHash ?? '', atMs: claimedAtMs ?? 0 };
+  return { id, capability, task, queuedAtMs, claim };
 }
 
 /** Characters of its outputs: of all parts these may be big. */

@@ -73,6 +73,9 @@ const TABLES = `
   CREATE TABLE triggers (n INTEGER, id TEXT, name TEXT NOT NULL, payload TEXT NOT NULL, at INTEGER NOT NULL,
     PRIMARY KEY (n, id)) WITHOUT ROWID;
   CREATE TABLE receipts (n INTEGER PRIMARY KEY, body TEXT NOT NULL);
+  CREATE TABLE tasks (id TEXT PRIMARY KEY, n INTEGER NOT NULL, queued_at INTEGER NOT NULL, body TEXT NOT NULL,
+    worker TEXT, token_hash TEXT, claimed_at INTEGER) WITHOUT ROWID;
+  CREATE INDEX tasks_of ON tasks (n);
   CREATE TABLE files (n INTEGER, name TEXT, PRIMARY KEY (n, name)) WITHOUT ROWID;
 
   CREATE TABLE workflows (project TEXT, name TEXT, disabled INTEGER NOT NULL, PRIMARY KEY (project, name)) WITHOUT ROWID;

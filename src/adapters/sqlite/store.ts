@@ -18,6 +18,7 @@ import type {
   TriggerOutcome,
   TriggerRow,
 } from '../../ports/store.ts';
+import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
 import type { AuditItem, Json, StopReceipt } from '../../wire.ts';
 import {
   COMMITTED,
@@ -152,6 +153,14 @@ export class SqliteExecutionStore implements ExecutionStore {
 
   async getReceipt(executionId: string): Promise<StopReceipt | null> {
     return parsed(await this.#writer.call('getReceipt', executionId));
+  }
+
+  claimTask(id: string, { worker, tokenHash, atMs }: TaskClaim): Promise<'claimed' | 'stopping' | 'gone' | 'taken'> {
+    return this.#writer.call('claimTask', id, worker, tokenHash, atMs);
+  }
+
+  async listTasks(afterId: string | null, limit: number): Promise<TaskRow[]> {
+    return (await this.#writer.call('listTasks', afterId ?? '', limit)).map(decodeTask);
   }
 
   claimAll(engine: string): Promise<number> {

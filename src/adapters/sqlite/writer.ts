@@ -120,7 +120,7 @@ export class Writer {
   }
 
   commit(commit: EncodedCommit): CommitOutcome | typeof COMMITTED {
-    const [, , , , , , , events, nodes, results, dropNodes, consumed, receipt, creates] = commit;
+    const [, , , , , , , events, nodes, results, dropNodes, consumed, receipt, creates, tasks, endedTasks] = commit;
     const n = this.#updateHeader(commit);
     if (n === undefined) return this.#whyNot(commit);
     const putNode = this.#query('INSERT OR REPLACE INTO nodes (n, key, body) VALUES (?,?,?)');
@@ -138,6 +138,11 @@ export class Writer {
     }
     if (receipt !== null) this.#query('INSERT OR REPLACE INTO receipts (n, body) VALUES (?,?)').run(n, receipt);
     if (creates !== null) for (const execution of creates) this.createExecution(execution);
+    if (tasks !== null) {
+      const put = this.#query('INSERT OR IGNORE INTO tasks (id, n, queued_at, body) VALUES (?,?,?,?)');
+      for (const [task, queuedAtMs, body] of tasks) put.run(task, n, queuedAtMs, body);
+    }
+    if (endedTasks !== null) for (const task of endedTasks) this.#query('DELETE FROM tasks WHERE id = ?').run(task);
     return COMMITTED;
   }
 
@@ -283,6 +288,25 @@ export class Writer {
       executionId,
     );
     return row?.[0] ?? null;
+  }
+
+  claimTask(id: string, worker: string, tokenHash: string, atMs: number): 'claimed' | 'stopping' | 'gone' | 'taken' {
+    const row = this.#query<[number, string | null, string | null, string | null]>(
+      `SELECT status, stop_request, worker, token_hash FROM tasks JOIN executions ON executions.n = tasks.n
+       WHERE tasks.id = ?`,
+    ).get(id);
+    if (row === undefined || row[0] >= LIVE) return 'gone';
+    const [, stopRequest, holder, hash] = row;
+    if (stopRequest !== null) return 'stopping';
+    if (holder !== null) return holder === worker && hash === tokenHash ? 'claimed' : 'taken';
+    this.#query('UPDATE tasks SET worker = ?, token_hash = ?, claimed_at = ? WHERE id = ?').run(worker, tokenHash, atMs, id);
+    return 'claimed';
+  }
+
+  listTasks(afterId: string, limit: number): EncodedTaskRow[] {
+    return this.#query<EncodedTaskRow>(
+      'SELECT id, queued_at, body, worker, token_hash, claimed_at FROM tasks WHERE id > ? ORDER BY id LIMIT ?',
+    ).all(afterId, limit);
   }
 
   claimAll(engine: string): number {
