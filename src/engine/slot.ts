@@ -24,9 +24,11 @@ export class Scope {
   readonly unmet: number[];
   /** Nodes started and not settled. */
   live = 0;
-  /** The first failure of a node without `continueOnError`. */
-  failure: Verdict | null = null;
+  /** The first node without `continueOnError` that failed. */
+  failed: Slot | null = null;
   over = false;
+  /** Its loop has ended or is ending: no node starts here. */
+  closed = false;
 
   constructor(graph: Graph, iterations: string[], outer: Slot | null) {
     this.graph = graph;
@@ -74,8 +76,8 @@ export class Slot implements NodeEdge {
   index = -1;
   body: Scope | null = null;
   /** Keys of nodes of the last two iterations, the older first: older ones leave the record. */
-  formerKeys: string[] = [];
-  currentKeys: string[] = [];
+  formerKeys = new Set<string>();
+  currentKeys = new Set<string>();
   /** The last iteration's outputs; undefined: in the store. */
   last: Record<string, unknown> | null | undefined = null;
   children: ChildrenDriver | null = null;
@@ -133,8 +135,8 @@ export class Slot implements NodeEdge {
 
   /** A new attempt of a loop begins before its first iteration; what earlier ones left goes with it. */
   beginLoop(): void {
-    this.formerKeys.push(...this.currentKeys);
-    this.currentKeys = [];
+    for (const key of this.currentKeys) this.formerKeys.add(key);
+    this.currentKeys = new Set();
     this.index = -1;
     this.last = null;
     this.body = null;

@@ -37,6 +37,21 @@ export class StopReport {
     };
   }
 
+  /** Goes on with the receipt of a halt before a restart: what had not confirmed ended with its process. */
+  static resumed(receipt: StopReceipt, nowMs: number): StopReport {
+    const requestedAtMs = Date.parse(receipt.requestedAt);
+    const { executionId, requestId, children } = receipt;
+    const report = new StopReport(executionId, { requestId, requestedAtMs }, 'takeover', nowMs, children);
+    Object.assign(report.receipt, receipt);
+    for (const task of report.receipt.tasks) {
+      if (task.outcome !== 'unconfirmed') continue;
+      task.outcome = 'aborted';
+      task.ms = report.#since(nowMs);
+    }
+    report.receipt.unconfirmed = 0;
+    return report;
+  }
+
   #since(nowMs: number): number {
     return Math.max(0, nowMs - this.#requestedAtMs);
   }

@@ -88,7 +88,10 @@ nodes:
   });
 
   it('skips two thousand nodes in a row', async () => {
-    const nodes = Array.from({ length: 2_000 }, (_, n) => `  n${n}: { type: set, if: "false", ${n > 0 ? `needs: [n${n - 1}], ` : ''}with: { value: 1 } }`);
+    const nodes = Array.from(
+      { length: 2_000 },
+      (_, n) => `  n${n}: { type: set, if: "false", ${n > 0 ? `needs: [n${n - 1}], ` : ''}with: { value: 1 } }`,
+    );
     const id = await rig.run(`name: long\nnodes:\n${nodes.join('\n')}`);
     expect((await rig.record(id)).status).to.equal('Complete');
   });
@@ -287,11 +290,15 @@ inputs: { executionId: { type: string }, workflow: { type: string }, error: { ty
 nodes: { a: { type: set, with: { value: "\${{ input }}" } } }
 `;
     const started = async (): Promise<string[]> =>
-      (await rig.store.listExecutions({ project: null, workflow: 'handler', withChildren: true, limit: 100 })).items.map(({ id }) => id);
+      (
+        await rig.store.listExecutions({ project: null, workflow: 'handler', withChildren: true, limit: 100 })
+      ).items.map(({ id }) => id);
     beforeEach(() => rig.save(handler));
 
     it('starts it with what failed', async () => {
-      const id = await rig.run('{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }');
+      const id = await rig.run(
+        '{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }',
+      );
       const [other = ''] = await started();
       const record = await rig.record(other);
       expect(record).to.include({ status: 'Complete', parent: null });
@@ -315,7 +322,9 @@ nodes: { a: { type: fail, with: { message: oops } } }
     });
 
     it('starts none after a stop', async () => {
-      const id = await rig.run('{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+      const id = await rig.run(
+        '{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: http, with: { url: "http://a/" } } } }',
+      );
       await rig.stop(id);
       expect((await rig.record(id)).status).to.equal('Failed');
       expect(await started()).to.deep.equal([]);
@@ -330,7 +339,9 @@ nodes: { a: { type: fail, with: { message: oops } } }
       rig = again;
       rig.gate.intervene = ({ method, args }) =>
         method === 'getDefinition' && args[1] === 'handler' ? { holdAfter: held } : undefined;
-      const id = await rig.run('{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }');
+      const id = await rig.run(
+        '{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }',
+      );
       expect((await rig.record(id)).status).to.equal('Running');
       await rig.stop(id);
       release();
@@ -340,7 +351,9 @@ nodes: { a: { type: fail, with: { message: oops } } }
     });
 
     it('starts it after a timeout', async () => {
-      const id = await rig.run('{ name: f, timeout: 5s, onFailure: { workflow: handler }, nodes: { a: { type: hold, trigger: go } } }');
+      const id = await rig.run(
+        '{ name: f, timeout: 5s, onFailure: { workflow: handler }, nodes: { a: { type: hold, trigger: go } } }',
+      );
       await rig.advance(5_000);
       expect(await rig.record(id)).to.include({ status: 'Failed', errorCode: 'FS_TIMEOUT' });
       const [other = ''] = await started();
@@ -348,22 +361,36 @@ nodes: { a: { type: fail, with: { message: oops } } }
     });
 
     it('starts none for a child, and none for what onFailure started', async () => {
-      await rig.save('{ name: inner, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }');
+      await rig.save(
+        '{ name: inner, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }',
+      );
       await rig.run('{ name: outer, nodes: { a: { type: workflow, with: { workflow: inner } } } }');
       expect(await started()).to.deep.equal([]);
-      await rig.save(`${handler.replace('nodes:', 'onFailure: { workflow: handler }\nnodes:').replace(/\{ a: .*/, '{ a: { type: fail, with: { message: again } } }')}`);
-      await rig.run('{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }');
+      await rig.save(
+        `${handler.replace('nodes:', 'onFailure: { workflow: handler }\nnodes:').replace(/\{ a: .*/, '{ a: { type: fail, with: { message: again } } }')}`,
+      );
+      await rig.run(
+        '{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }',
+      );
       expect(await started()).to.have.length(1);
     });
 
     it('loses it to no crash right after the terminal commit', async () => {
-      await rig.save('{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }');
+      await rig.save(
+        '{ name: f, onFailure: { workflow: handler }, nodes: { a: { type: fail, with: { message: oops } } } }',
+      );
       const { onCommit } = rig.gate;
       rig.gate.onCommit = (commit) => {
         onCommit(commit);
         if (commit.final) rig.gate.dead = true;
       };
-      const starting = rig.engine.startExecution({ project: 'default', workflow: 'f', input: {}, labels: {}, idempotencyKey: null });
+      const starting = rig.engine.startExecution({
+        project: 'default',
+        workflow: 'f',
+        input: {},
+        labels: {},
+        idempotencyKey: null,
+      });
       await rig.settle();
       const { header } = await starting;
       expect((await rig.store.getHeader(header.id))?.status).to.equal('Failed');
@@ -375,7 +402,9 @@ nodes: { a: { type: fail, with: { message: oops } } }
     });
 
     it('fails all the same where that workflow is not there', async () => {
-      const id = await rig.run('{ name: f, onFailure: { workflow: gone }, nodes: { a: { type: fail, with: { message: oops } } } }');
+      const id = await rig.run(
+        '{ name: f, onFailure: { workflow: gone }, nodes: { a: { type: fail, with: { message: oops } } } }',
+      );
       expect(await rig.record(id)).to.include({ status: 'Failed', error: 'oops' });
       expect(rig.errors.splice(0)).to.have.length(1);
     });

@@ -19,7 +19,8 @@ nodes:
   pending: { type: set, needs: [call], with: { value: 1 } }
 `;
 const inner = '{ name: inner, nodes: { deep: { type: http, with: { url: "http://deep/" } } } }';
-const single = '{ name: single, nodes: { a: { type: http, with: { url: "http://a/" } }, b: { type: set, needs: [a], with: { value: 1 } } } }';
+const single =
+  '{ name: single, nodes: { a: { type: http, with: { url: "http://a/" } }, b: { type: set, needs: [a], with: { value: 1 } } } }';
 
 interface Deferred {
   promise: Promise<void>;
@@ -77,7 +78,13 @@ describe('a stop', () => {
 
     it('ends it Failed with exactly the marker', async () => {
       await rig.stop(id);
-      expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER, errorCode: 'FS_STOPPED', stoppedByUser: true, outputs: null });
+      expect(await rig.record(id)).to.include({
+        status: 'Failed',
+        error: MARKER,
+        errorCode: 'FS_STOPPED',
+        stoppedByUser: true,
+        outputs: null,
+      });
       expect(await rig.output(id, 'done')).to.equal('kept');
     });
 
@@ -108,7 +115,15 @@ describe('a stop', () => {
 
     it('previews what it will do', async () => {
       const preview = await rig.engine.previewStop(id);
-      expect(preview?.willAbort.map(({ node }) => node)).to.have.members(['wait', 'call', 'tries', 'poll', 'poll/check', 'each', 'sub']);
+      expect(preview?.willAbort.map(({ node }) => node)).to.have.members([
+        'wait',
+        'call',
+        'tries',
+        'poll',
+        'poll/check',
+        'each',
+        'sub',
+      ]);
       expect(preview?.kept).to.deep.equal({ Complete: 1, Failed: 1, Skipped: 1 });
       expect(preview?.stayHeld).to.deep.equal([{ node: 'held' }]);
       expect(preview?.stayPending.map(({ node }) => node)).to.have.members(['pending', 'poll/after']);
@@ -152,7 +167,9 @@ describe('a stop', () => {
   });
 
   it('of an execution with nothing live but Held nodes ends at once, and they stay Held', async () => {
-    const id = await rig.run('{ name: held, nodes: { a: { type: hold, trigger: go }, b: { type: hold, schedule: 1h } } }');
+    const id = await rig.run(
+      '{ name: held, nodes: { a: { type: hold, trigger: go }, b: { type: hold, schedule: 1h } } }',
+    );
     await rig.stop(id);
     expect((await rig.record(id)).status).to.equal('Failed');
     expect(await rig.statuses(id)).to.deep.equal({ a: 'Held', b: 'Held' });
@@ -237,7 +254,14 @@ describe('a stop', () => {
       expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER });
       expect(await rig.node(id, 'a')).to.include({ status: 'Failed', error: MARKER, attempt: 1 });
       expect(rig.work.started).to.deep.equal([]);
-      expect((await rig.receipt(id)).tasks).to.deep.include({ node: 'a', attempt: 1, type: 'http', where: 'worker', outcome: 'neverStarted', ms: 0 });
+      expect((await rig.receipt(id)).tasks).to.deep.include({
+        node: 'a',
+        attempt: 1,
+        type: 'http',
+        where: 'worker',
+        outcome: 'neverStarted',
+        ms: 0,
+      });
     });
 
     it('while a result is being committed: the intent was first, so the result is not accepted', async () => {
@@ -335,7 +359,9 @@ outputs: { all: "\${{ nodes.a.output.map(n, n + 1) }}" }
   });
 
   it('in the middle of a fast loop starts no further iteration', async () => {
-    const id = await rig.run('{ name: spin, nodes: { a: { type: while, condition: "true", maxIterations: 1000000, body: { b: { type: delay, with: { duration: 1ms } } } } } }');
+    const id = await rig.run(
+      '{ name: spin, nodes: { a: { type: while, condition: "true", maxIterations: 1000000, body: { b: { type: delay, with: { duration: 1ms } } } } } }',
+    );
     await rig.advance(50);
     await rig.stop(id);
     expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER });
@@ -446,14 +472,18 @@ outputs: { all: "\${{ nodes.a.output.map(n, n + 1) }}" }
     await rig.advance(5_000);
     expect((await rig.record(child)).status).to.equal('Failed');
     expect((await rig.receipt(id)).children).to.deep.equal([{ executionId: child, status: 'Failed' }]);
-    expect((await rig.receipt(child)).tasks.map(({ node, outcome }) => [node, outcome])).to.deep.equal([['deep', 'unconfirmed']]);
+    expect((await rig.receipt(child)).tasks.map(({ node, outcome }) => [node, outcome])).to.deep.equal([
+      ['deep', 'unconfirmed'],
+    ]);
   });
 
   it('reaches a child whose creation is on its way', async () => {
     await rig.save(inner);
     const gate = deferred();
     rig.gate.intervene = ({ method, args }) =>
-      method === 'createExecution' && JSON.stringify(args[0]).includes('"deep"') === false && JSON.stringify(args[0]).includes('"sub"')
+      method === 'createExecution' &&
+      JSON.stringify(args[0]).includes('"deep"') === false &&
+      JSON.stringify(args[0]).includes('"sub"')
         ? { holdAfter: gate.promise }
         : undefined;
     const id = await rig.run('{ name: outer, nodes: { sub: { type: workflow, with: { workflow: inner } } } }');
@@ -469,11 +499,18 @@ outputs: { all: "\${{ nodes.a.output.map(n, n + 1) }}" }
 
   it('of a child alone fails its parent, which never tries again', async () => {
     await rig.save(inner);
-    const id = await rig.run('{ name: outer, nodes: { sub: { type: workflow, retry: { attempts: 5 }, with: { workflow: inner } } } }');
+    const id = await rig.run(
+      '{ name: outer, nodes: { sub: { type: workflow, retry: { attempts: 5 }, with: { workflow: inner } } } }',
+    );
     const [child = ''] = await rig.children(id);
     await rig.stop(child);
     const error = `child execution ${child} was stopped`;
-    expect(await rig.node(id, 'sub')).to.include({ status: 'Failed', error, errorCode: 'FS_CHILD_STOPPED', attempt: 1 });
+    expect(await rig.node(id, 'sub')).to.include({
+      status: 'Failed',
+      error,
+      errorCode: 'FS_CHILD_STOPPED',
+      attempt: 1,
+    });
     expect(await rig.record(id)).to.include({ status: 'Failed', error, stoppedByUser: false });
   });
 

@@ -55,7 +55,9 @@ describe('engineMachine', () => {
   });
 
   it('has no state that nothing leads to', () => {
-    const states = reached(engineMachine, input, [recovered, drain, drained, pause, resume], (snapshot) => valueOf(snapshot));
+    const states = reached(engineMachine, input, [recovered, drain, drained, pause, resume], (snapshot) =>
+      valueOf(snapshot),
+    );
     expect(states.map(({ snapshot }) => valueOf(snapshot))).to.have.members(declaredStates(engineMachine));
   });
 });

@@ -32,7 +32,13 @@ const rows: [name: string, input: typeof calm, events: Event[], state: string, e
   ['goes on with what a node made ready', calm, [start(1), settled(2), settled()], 'running', null],
   ['completes when its outputs are good', calm, [start(1), settled(), concluded()], 'complete', null],
   ['fails when its outputs are not', calm, [start(1), settled(), concluded(broken)], 'failed', 'broken'],
-  ['fails with the first failure', calm, [start(2), settled(0, broken), settled(0, late), concluded()], 'failed', 'broken'],
+  [
+    'fails with the first failure',
+    calm,
+    [start(2), settled(0, broken), settled(0, late), concluded()],
+    'failed',
+    'broken',
+  ],
   ['lets other branches go on after a failure', calm, [start(2), settled(0, broken), settled(1)], 'running', 'broken'],
   ['counts the nodes of a loop', calm, [start(1), ready(2), settled(), settled()], 'running', null],
   ['fails fast: lets what runs end', hasty, [start(2), settled(0, broken)], 'failing', 'broken'],
@@ -43,16 +49,46 @@ const rows: [name: string, input: typeof calm, events: Event[], state: string, e
   ['waits for its nodes after a stop', calm, [start(2), stop, settled()], 'stopping', STOPPED_MESSAGE],
   ['starts nothing after a stop', calm, [start(2), stop, settled(5), settled(5)], 'failed', STOPPED_MESSAGE],
   ['takes no new nodes after a stop', calm, [start(1), stop, ready(3), settled()], 'failed', STOPPED_MESSAGE],
-  ['keeps the marker whatever fails after the stop', calm, [start(1), stop, settled(0, broken)], 'failed', STOPPED_MESSAGE],
-  ['lets a stop win over an earlier failure', calm, [start(2), settled(0, broken), stop, settled()], 'failed', STOPPED_MESSAGE],
-  ['lets a stop win over a failing fast', hasty, [start(2), settled(0, broken), stop, settled()], 'failed', STOPPED_MESSAGE],
+  [
+    'keeps the marker whatever fails after the stop',
+    calm,
+    [start(1), stop, settled(0, broken)],
+    'failed',
+    STOPPED_MESSAGE,
+  ],
+  [
+    'lets a stop win over an earlier failure',
+    calm,
+    [start(2), settled(0, broken), stop, settled()],
+    'failed',
+    STOPPED_MESSAGE,
+  ],
+  [
+    'lets a stop win over a failing fast',
+    hasty,
+    [start(2), settled(0, broken), stop, settled()],
+    'failed',
+    STOPPED_MESSAGE,
+  ],
   ['lets a stop win over its conclusion', calm, [start(1), settled(), stop, concluded()], 'failed', STOPPED_MESSAGE],
   ['ends its nodes when it timed out', calm, [start(1), abort], 'aborting', 'too late'],
   ['concludes a timeout, for what follows a failure', calm, [start(1), abort, settled()], 'concluding', 'too late'],
   ['lets a stop win over a timeout', calm, [start(1), abort, stop, settled()], 'failed', STOPPED_MESSAGE],
   ['times out a queued execution', calm, [abort], 'failed', 'too late'],
-  ['times out while its outputs are evaluated, and concludes that', calm, [start(1), settled(), abort], 'concluding', 'too late'],
-  ['keeps its failure when the timeout passes while that is concluded', calm, [start(1), settled(0, broken), abort], 'concluding', 'broken'],
+  [
+    'times out while its outputs are evaluated, and concludes that',
+    calm,
+    [start(1), settled(), abort],
+    'concluding',
+    'too late',
+  ],
+  [
+    'keeps its failure when the timeout passes while that is concluded',
+    calm,
+    [start(1), settled(0, broken), abort],
+    'concluding',
+    'broken',
+  ],
   ['times out what fails fast', hasty, [start(2), settled(0, broken), abort, settled()], 'concluding', 'too late'],
 ];
 
@@ -85,7 +121,17 @@ describe('executionMachine', () => {
     const serialize = (snapshot: SnapshotFrom<typeof executionMachine>): string =>
       `${valueOf(snapshot)} ${snapshot.context.live} ${snapshot.context.failure?.error}`;
     // Without what only counts up: that would lead on without end.
-    const events = [start(2), settled(), settled(1), settled(0, broken), concluded(), concluded(broken), stop, abort, grace];
+    const events = [
+      start(2),
+      settled(),
+      settled(1),
+      settled(0, broken),
+      concluded(),
+      concluded(broken),
+      stop,
+      abort,
+      grace,
+    ];
     const all = (input: typeof calm) => reached(executionMachine, input, events, serialize);
 
     for (const input of [calm, hasty]) {
@@ -115,7 +161,9 @@ describe('executionMachine', () => {
   });
 
   it('shows people four words', () => {
-    const words = Object.fromEntries(declaredStates(executionMachine).map((state) => [state, executionStatusOf(state)]));
+    const words = Object.fromEntries(
+      declaredStates(executionMachine).map((state) => [state, executionStatusOf(state)]),
+    );
     expect(words).to.deep.equal({
       pending: 'Pending',
       running: 'Running',

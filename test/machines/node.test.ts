@@ -1,7 +1,14 @@
 import { expect } from 'chai';
 import type { EventFrom, SnapshotFrom } from 'xstate';
-import { backoffMs, LOST_MAX, type NodeMode, type NodePolicy, nodeMachine, nodeStatusOf } from '../../machines/node.machine.ts';
 import { stopVerdict } from '../../machines/execution.machine.ts';
+import {
+  backoffMs,
+  LOST_MAX,
+  type NodeMode,
+  type NodePolicy,
+  nodeMachine,
+  nodeStatusOf,
+} from '../../machines/node.machine.ts';
 import { declaredStates, fold, foldFrom, reached, valueOf } from './support.ts';
 
 type Event = EventFrom<typeof nodeMachine>;
@@ -56,9 +63,23 @@ const rows: Row[] = [
   ['does not try again what would fail again', 'work', retried, [failedForGood], 'failed', 'broken'],
   ['fails when it timed out', 'work', plain, [timedOut], 'failed', 'timed out after null ms'],
   ['tries again when it timed out', 'work', retried, [timedOut], 'backingOff', 'timed out after null ms'],
-  ['ignores the result of work that timed out', 'work', retried, [timedOut, done], 'backingOff', 'timed out after null ms'],
+  [
+    'ignores the result of work that timed out',
+    'work',
+    retried,
+    [timedOut, done],
+    'backingOff',
+    'timed out after null ms',
+  ],
   ['runs again when its process died', 'work', plain, [lost], 'running'],
-  ['fails when it lost too many attempts', 'work', plain, new Array<Event>(LOST_MAX).fill(lost), 'failed', 'lost 5 attempts to crashes'],
+  [
+    'fails when it lost too many attempts',
+    'work',
+    plain,
+    new Array<Event>(LOST_MAX).fill(lost),
+    'failed',
+    'lost 5 attempts to crashes',
+  ],
   ['survives one loss less', 'work', plain, new Array<Event>(LOST_MAX - 1).fill(lost), 'running'],
   ['does not count losses as tries', 'work', retried, [lost, lost, failed, wake, failed], 'backingOff', 'broken'],
   ['is held', 'hold', plain, [], 'held'],
@@ -81,9 +102,30 @@ const rows: Row[] = [
   ['fails with its body', 'loop', plain, [again, bodyFailed], 'failed', 'broken'],
   ['tries the whole loop again when its body failed', 'loop', retried, [again, bodyFailed], 'backingOff', 'broken'],
   ['begins the loop anew in its next try', 'loop', retried, [again, bodyFailed, wake], 'looping.testing', null],
-  ['ends its body before it fails with a timeout', 'loop', plain, [again, timedOut], 'looping.closing', 'timed out after null ms'],
-  ['fails with the timeout once its body has ended', 'loop', plain, [again, timedOut, bodyFailed], 'failed', 'timed out after null ms'],
-  ['tries again once its body has ended', 'loop', retried, [again, timedOut, bodyFailed], 'backingOff', 'timed out after null ms'],
+  [
+    'ends its body before it fails with a timeout',
+    'loop',
+    plain,
+    [again, timedOut],
+    'looping.closing',
+    'timed out after null ms',
+  ],
+  [
+    'fails with the timeout once its body has ended',
+    'loop',
+    plain,
+    [again, timedOut, bodyFailed],
+    'failed',
+    'timed out after null ms',
+  ],
+  [
+    'tries again once its body has ended',
+    'loop',
+    retried,
+    [again, timedOut, bodyFailed],
+    'backingOff',
+    'timed out after null ms',
+  ],
   ['times out in a pause', 'loop', plain, [again, iterated, againLater, timedOut], 'failed', 'timed out after null ms'],
   ['times out while it tests', 'loop', plain, [timedOut], 'failed', 'timed out after null ms'],
   // failFast
@@ -154,7 +196,12 @@ describe('nodeMachine', () => {
     const policy = { ...retried, timeoutMs: 500 };
     const deadline = (events: Event[]): number | null =>
       fold(nodeMachine, input('work', policy), events).snapshot.context.deadlineAtMs;
-    expect([deadline([]), deadline([failed]), deadline([failed, wake]), deadline([lost])]).to.deep.equal([500, null, 2_500, 600]);
+    expect([deadline([]), deadline([failed]), deadline([failed, wake]), deadline([lost])]).to.deep.equal([
+      500,
+      null,
+      2_500,
+      600,
+    ]);
   });
 
   it('fails at the first loss where it must not run again', () => {
@@ -164,9 +211,33 @@ describe('nodeMachine', () => {
   });
 
   describe('in every state that events lead to', () => {
-    const events = [done, failed, failedForGood, lost, aborted, triggered, wake, timedOut, again, againLater, iterated, bodyFailed, stop, failFast, grace];
+    const events = [
+      done,
+      failed,
+      failedForGood,
+      lost,
+      aborted,
+      triggered,
+      wake,
+      timedOut,
+      again,
+      againLater,
+      iterated,
+      bodyFailed,
+      stop,
+      failFast,
+      grace,
+    ];
     const serialize = ({ value, context }: State): string =>
-      JSON.stringify([value, context.mode, context.tries, context.lost, context.attempt, context.failure?.error, context.lastTry]);
+      JSON.stringify([
+        value,
+        context.mode,
+        context.tries,
+        context.lost,
+        context.attempt,
+        context.failure?.error,
+        context.lastTry,
+      ]);
     const inputs = (['skip', 'refuse', 'hold', 'work', 'wait', 'loop'] as NodeMode[]).flatMap((mode) =>
       [retried, { ...retried, confirmsAbort: true }].map((policy) => input(mode, policy)),
     );
@@ -218,9 +289,14 @@ describe('nodeMachine', () => {
           const value = valueOf(foldFrom(nodeMachine, after, [event, wake]).snapshot);
           const running = after.status === 'done' || ['running', 'waiting', 'aborting'].includes(valueOf(after));
           const message = `${snapshot.context.mode}: ${path} > failFast > ${event.type} leads to ${value}`;
-          if (running && after.status !== 'done') expect(['running', 'aborting', 'waiting', 'complete', 'failed'], message).to.include(value);
-          expect(['backingOff', 'looping.testing', 'looping.iterating', 'looping.pausing'], message).not.to.include(value);
-          expect(foldFrom(nodeMachine, after, [event, wake]).snapshot.context.attempt, message).to.equal(snapshot.context.attempt);
+          if (running && after.status !== 'done')
+            expect(['running', 'aborting', 'waiting', 'complete', 'failed'], message).to.include(value);
+          expect(['backingOff', 'looping.testing', 'looping.iterating', 'looping.pausing'], message).not.to.include(
+            value,
+          );
+          expect(foldFrom(nodeMachine, after, [event, wake]).snapshot.context.attempt, message).to.equal(
+            snapshot.context.attempt,
+          );
         }
       }
     });
@@ -232,7 +308,9 @@ describe('nodeMachine', () => {
   });
 
   it('shows people six words', () => {
-    const words = Object.fromEntries(Object.keys(nodeMachine.config.states ?? {}).map((state) => [state, nodeStatusOf(state)]));
+    const words = Object.fromEntries(
+      Object.keys(nodeMachine.config.states ?? {}).map((state) => [state, nodeStatusOf(state)]),
+    );
     expect(words).to.deep.equal({
       ready: 'Pending',
       held: 'Held',

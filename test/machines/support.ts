@@ -9,7 +9,11 @@ export interface Folded<M extends AnyStateMachine> {
 }
 
 /** Folds events through the machine without running it: no timers, no actors, no effects. */
-export function fold<M extends AnyStateMachine>(machine: M, input: unknown, events: readonly EventFrom<M>[]): Folded<M> {
+export function fold<M extends AnyStateMachine>(
+  machine: M,
+  input: unknown,
+  events: readonly EventFrom<M>[],
+): Folded<M> {
   const [initial, first] = initialTransition(machine as AnyStateMachine, input as never);
   const rest = foldFrom(machine, initial as SnapshotFrom<M>, events);
   return { snapshot: rest.snapshot, actions: [...first.map((action) => action.type), ...rest.actions] };
@@ -56,12 +60,15 @@ export function reached<M extends AnyStateMachine>(
   events: readonly EventFrom<M>[],
   serialize: (snapshot: SnapshotFrom<M>) => string,
 ): Reached<M>[] {
-  const paths = getShortestPaths(machine as AnyStateMachine, {
-    input,
-    events: events as never,
-    serializeState: (snapshot: unknown) => serialize(snapshot as SnapshotFrom<M>),
-    limit: 50_000,
-  } as never) as unknown as { state: SnapshotFrom<M>; steps: { event: { type: string } }[] }[];
+  const paths = getShortestPaths(
+    machine as AnyStateMachine,
+    {
+      input,
+      events: events as never,
+      serializeState: (snapshot: unknown) => serialize(snapshot as SnapshotFrom<M>),
+      limit: 50_000,
+    } as never,
+  ) as unknown as { state: SnapshotFrom<M>; steps: { event: { type: string } }[] }[];
   return paths.map(({ state, steps }) => ({ snapshot: state, path: steps.map(({ event }) => event.type).join(' > ') }));
 }
 

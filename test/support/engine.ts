@@ -41,6 +41,8 @@ export class StoreGate {
   intervene: (call: StoreCall) => Intervention | undefined = () => undefined;
   /** Called after a commit was applied. */
   onCommit: (commit: Commit) => void = () => undefined;
+  /** Called after a commit or a new execution was applied. */
+  onWrite: () => void = () => undefined;
 
   constructor(inner: MemoryStore) {
     this.inner = inner;
@@ -68,8 +70,10 @@ export class StoreGate {
       const commit = given[0] as Commit;
       this.commits.push(commit);
       this.onCommit(commit);
-      if (this.dead) return never();
+      this.onWrite();
     }
+    if (method === 'createExecution') this.onWrite();
+    if (this.dead) return never();
     if (how === 'lose') throw unavailable();
     if (typeof how === 'object' && 'holdAfter' in how) {
       await how.holdAfter;
@@ -199,6 +203,8 @@ export interface RigOptions extends Partial<EngineOptions> {
   ids?: Ids;
   startMs?: number;
   expressions?: Expressions;
+  intervene?: StoreGate['intervene'];
+  behave?: FakeWork['behave'];
 }
 
 export interface Rig {
@@ -255,6 +261,8 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     ids = countingIds(),
     startMs,
     expressions = createExpressions(),
+    intervene,
+    behave,
     ...engineOptions
   } = options;
   const clock = new VirtualClock(startMs);
@@ -264,7 +272,9 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
   };
   const gate = new StoreGate(inner);
   gate.onCommit = (commit) => tell(`commit ${JSON.stringify(commit)}`);
+  if (intervene !== undefined) gate.intervene = intervene;
   const work = new FakeWork(clock, tell);
+  if (behave !== undefined) work.behave = behave;
   const bus = new RecordingBus(tell);
   const errors: string[] = [];
   const log: EnginePorts['log'] = {
