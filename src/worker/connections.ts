@@ -27,6 +27,11 @@ export class Connections {
   readonly #idle = new Map<string, Connection[]>();
   readonly #all = new Set<Connection>();
 
+  /** Connections made or being made, idle ones too. */
+  get size(): number {
+    return this.#all.size;
+  }
+
   /** A connection for one request to `origin`; `open`: whatever its address is. `release` or `destroy` it after. */
   acquire(origin: string, open: boolean): Connection {
     const key = `${open ? 'open' : 'guarded'} ${origin}`;

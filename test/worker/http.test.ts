@@ -1,6 +1,8 @@
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import type { WorkReport } from '../../src/ports/work.ts';
+import { Connections } from '../../src/worker/connections.ts';
+import { createHttpExecutor } from '../../src/worker/http.ts';
 import type { InProcessPool } from '../../src/worker/pool.ts';
 import { Endpoint, httpPool, httpTask, runTask, until } from './support.ts';
 
@@ -114,6 +116,24 @@ describe('an http node', () => {
       await new Promise((resolve) => setTimeout(resolve, 20));
       await output({});
       expect(endpoint.connections).to.equal(2);
+    });
+
+    it('forgets an idle connection that the other side closes', async () => {
+      const connections = new Connections();
+      const connection = connections.acquire(endpoint.url, true);
+      await (await connection.client.request({ path: '/', method: 'GET' })).body.dump();
+      connections.release(connection);
+      expect(connections.size).to.equal(1);
+      for (const socket of endpoint.sockets) socket.destroy();
+      await until(() => connections.size === 0, 'it is forgotten');
+    });
+
+    it('is not made when it is aborted before', async () => {
+      const executor = createHttpExecutor({ allow: () => true });
+      const run = executor.run(httpTask({ url: endpoint.url }), AbortSignal.abort());
+      expect(await run.catch((error) => error.message)).to.equal('aborted');
+      await executor.close();
+      expect(endpoint.connections).to.equal(0);
     });
 
     it('makes a new connection after an answer that closes its own', async () => {
@@ -323,6 +343,13 @@ describe('an http node', () => {
       expect(endpoint.last.headers).to.include({ authorization: 'secret', cookie: 'a=b' });
       expect(other.last.headers).to.include({ 'x-a': 'b' });
       expect(other.last.headers).not.to.have.any.keys('authorization', 'cookie', 'proxy-authorization');
+    });
+
+    it('ask for the host they lead to, whatever Host was given', async () => {
+      redirect(302, () => `${other.url}/end`);
+      await output({ headers: { Host: 'elsewhere' } });
+      expect(endpoint.last.headers.host).to.equal('elsewhere');
+      expect(other.last.headers.host).to.equal(`127.0.0.1:${other.port}`);
     });
 
     it('to another protocol fail', async () => {
