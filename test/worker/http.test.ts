@@ -130,7 +130,7 @@ describe('an http node', () => {
 
     it('is not made when it is aborted before', async () => {
       const executor = createHttpExecutor({ allow: () => true });
-      const run = executor.run(httpTask({ url: endpoint.url }), AbortSignal.abort());
+      const run = executor.run(httpTask({ url: endpoint.url }), AbortSignal.abort(), () => {});
       expect(await run.catch((error) => error.message)).to.equal('aborted');
       await executor.close();
       expect(endpoint.connections).to.equal(0);
