@@ -26,7 +26,7 @@ export function createHttpExecutor({ allow = () => false }: HttpExecutorOptions 
   const connections = new Connections();
   return {
     async run(task, signal) {
-      refuseSecrets(task.with);
+      refuseSecrets(task);
       const request = parseHttpRequest(task);
       for (let hop = 0; ; hop++) {
         const port = Number(request.url.port) || (request.url.protocol === 'https:' ? 443 : 80);

@@ -1,18 +1,14 @@
 import { FullstopError } from '../errors.ts';
-
-const reference = /\$\{\{\s*secrets\.([A-Za-z_]\w*)\s*\}\}/;
+import type { Task } from '../ports/work.ts';
 
 /**
- * Fails a task that still holds a reference to a secret: this version has nowhere to look one up, and the text
- * of the reference must not travel in its place.
+ * Fails a task whose definition names a secret: this version has nowhere to look one up, and the text of the
+ * reference must not travel in its place. The same text elsewhere in `with` is data.
  * @throws FS_INVALID
  */
-export function refuseSecrets(value: unknown): void {
-  if (typeof value === 'string') {
-    const name = reference.exec(value)?.[1];
-    if (name !== undefined)
-      throw new FullstopError('FS_INVALID', `secrets.${name} is not available: no secret store is set up`);
-  } else if (typeof value === 'object' && value !== null) {
-    for (const item of Object.values(value)) refuseSecrets(item);
+export function refuseSecrets({ secrets }: Task): void {
+  const name = secrets[0]?.names[0];
+  if (name !== undefined) {
+    throw new FullstopError('FS_INVALID', `secrets.${name} is not available: no secret store is set up`);
   }
 }
