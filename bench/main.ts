@@ -14,7 +14,7 @@ import { stopAll, stopOne } from './figures/stop.ts';
 import { meanOf, measureFloors } from './floors.ts';
 import { nowUs, type Span, summarise } from './profile.ts';
 import { type Around, floorsTable, judge, table, type Verdict } from './report.ts';
-import { BenchServer } from './server.ts';
+import { BenchServer, isCompiled } from './server.ts';
 
 const figures: readonly Figure[] = [
   sequential256,
@@ -128,6 +128,11 @@ async function main(): Promise<void> {
   mkdirSync(directory, { recursive: true });
   if (statfsSync(directory).type === TMPFS) {
     console.error(`${directory} is in memory: nothing there is durable, and F says nothing. Choose a disk with --dir.`);
+  }
+  if (!isCompiled()) {
+    console.error(
+      'dist/ is older than the sources: the server runs those, starts slower and takes more memory. npm run build',
+    );
   }
   const faults: string[] = [];
   const around: Around[] = [];

@@ -74,7 +74,7 @@ function top(times: ReadonlyMap<string, number>, count: number, totalUs: number)
 /** Files are named CPU.DATE.TIME.PID.THREAD.NUMBER; the main thread is 0. */
 function threadOf(path: string, byFile: ReadonlyMap<string, number>): string {
   if (basename(path).split('.')[4] === '0') return 'main';
-  return [...byFile.keys()].find((file) => file.endsWith('.thread.ts')) ?? 'without work';
+  return [...byFile.keys()].find((file) => /\.thread\.[jt]s$/.test(file)) ?? 'without work';
 }
 
 /** A path without what all have in common. */

@@ -2,10 +2,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 const ROOT = join(import.meta.dirname, '..');
+const { stampOf } = createRequire(import.meta.url)('../bin/sources.js') as { stampOf(root: string): string };
 /** Of the system's CPU times. */
 const TICKS_PER_SECOND = 100;
 
@@ -111,6 +113,16 @@ function statOf(path: string): { name: string; seconds: number } {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const ticks = Number(fields[11]) + Number(fields[12]);
   return { name: stat.slice(stat.indexOf('(') + 1, stat.lastIndexOf(')')), seconds: ticks / TICKS_PER_SECOND };
+}
+
+/** Whether the server will run its compiled files; it runs its sources when those are newer. */
+export function isCompiled(): boolean {
+  try {
+    const built = JSON.parse(readFileSync(join(ROOT, 'dist', 'sources.json'), 'utf8')) as { stamp: string };
+    return built.stamp === stampOf(ROOT);
+  } catch {
+    return false;
+  }
 }
 
 /** What was used between two looks, in words: `main 4.1 s, store writer 2.9 s`. */

@@ -4,8 +4,8 @@ import { type Figure, median, shown } from '../figure.ts';
 
 const POLL_MS = 100;
 /** Until the memory is read: what the starts have left is collected by then, or counts. */
-const SETTLE_MS = 10_000;
-const IDLE_MS = 5_000;
+const SETTLE_MS = 20_000;
+const IDLE_MS = 10_000;
 const LOOKS = 5;
 const CHECKED = 500;
 
