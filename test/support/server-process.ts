@@ -16,6 +16,8 @@ const program = join(import.meta.dirname, '..', '..', 'bin', 'fullstop.js');
 /** How long a server may take to listen, and to end, on a busy machine. */
 const START_MS = 30_000;
 const END_MS = 30_000;
+/** How long a request may take. */
+const ANSWER_MS = 30_000;
 
 // biome-ignore lint/suspicious/noExplicitAny: answers are checked field by field.
 export type Data = any;
@@ -108,6 +110,8 @@ export class ServerProcess {
     // What a killed server left says nothing of this one.
     rmSync(join(this.dataDir, 'server.json'), { force: true });
     this.starts += 1;
+    // Somebody else may have got the port of the last one.
+    this.#url = '';
     this.#stdout = '';
     const child = spawn(process.execPath, [program, 'serve', '--port', '0', '--data', this.dataDir, ...this.#args], {
       env: environment(this.#env),
@@ -140,7 +144,8 @@ export class ServerProcess {
         return;
       }
       if (!this.running) throw new Error(`the server ended before it listened:\n${this.#log}`);
-      if (performance.now() > untilMs) throw new Error(`the server does not listen after ${START_MS} ms:\n${this.#log}`);
+      if (performance.now() > untilMs)
+        throw new Error(`the server does not listen after ${START_MS} ms:\n${this.#log}`);
       await sleep(5);
     }
   }
@@ -192,10 +197,16 @@ export class ServerProcess {
   }
 
   /** One request; `key` null sends none. Rejects when the server is not there. */
-  async http(method: string, path: string, body?: unknown, { key = this.#key }: { key?: string | null } = {}): Promise<HttpAnswer> {
+  async http(
+    method: string,
+    path: string,
+    body?: unknown,
+    { key = this.#key }: { key?: string | null } = {},
+  ): Promise<HttpAnswer> {
     const answer = await fetch(this.#url + path, {
       method,
       redirect: 'manual',
+      signal: AbortSignal.timeout(ANSWER_MS),
       headers: {
         ...(key === null ? {} : { authorization: `Bearer ${key}` }),
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
@@ -216,7 +227,12 @@ export class ServerProcess {
 
   /** A connected socket; `close` ends it. */
   async socket(key = this.#key): Promise<Socket> {
-    const socket = io(this.#url, { auth: { token: key }, transports: ['websocket'], forceNew: true, reconnection: false });
+    const socket = io(this.#url, {
+      auth: { token: key },
+      transports: ['websocket'],
+      forceNew: true,
+      reconnection: false,
+    });
     this.#sockets.add(socket);
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
@@ -255,7 +271,10 @@ export class ServerProcess {
 
 /** Runs `fullstop ARGS` to its end. */
 export async function runProgram(args: string[], env: Record<string, string> = {}): Promise<Exit> {
-  const child = spawn(process.execPath, [program, ...args], { env: environment(env), stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [program, ...args], {
+    env: environment(env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let stdout = '';
   let stderr = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -273,12 +292,18 @@ export async function runProgram(args: string[], env: Record<string, string> = {
 export const hasEnded = (record: Data): boolean => record.endedAt !== null;
 
 /** Reads again and again until what was read fits. */
-export async function until<T>(what: string, read: () => Promise<T>, fits: (value: T) => boolean, withinMs = 20_000): Promise<T> {
+export async function until<T>(
+  what: string,
+  read: () => Promise<T>,
+  fits: (value: T) => boolean,
+  withinMs = 20_000,
+): Promise<T> {
   const untilMs = performance.now() + withinMs;
   for (;;) {
     const value = await read();
     if (fits(value)) return value;
-    if (performance.now() > untilMs) throw new Error(`${what} is not as expected after ${withinMs} ms: ${JSON.stringify(value)}`);
+    if (performance.now() > untilMs)
+      throw new Error(`${what} is not as expected after ${withinMs} ms: ${JSON.stringify(value)}`);
     await sleep(15);
   }
 }
