@@ -40,6 +40,9 @@ export type ExecutionEvent =
 export type NodeEvent =
   | { type: 'work.completed' }
   | { type: 'work.failed'; error: string; errorCode: string; retryable: boolean; atMs: number }
+  /** No worker here is free: the attempt waits for one, and its deadline for the claim. */
+  | { type: 'work.queued' }
+  | { type: 'work.claimed'; atMs: number }
   /** The process that ran the attempt died. */
   | { type: 'work.lost'; atMs: number }
   /** The answer to an abort. */

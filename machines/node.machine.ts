@@ -168,6 +168,10 @@ const nodeSetup = setup({
       lost: ({ context }) => context.lost + 1,
       deadlineAtMs: ({ context, event }) => ('atMs' in event ? deadline(context.policy, event.atMs) : null),
     }),
+    awaitClaim: assign({ deadlineAtMs: null }),
+    beginClaim: assign({
+      deadlineAtMs: ({ context, event }) => ('atMs' in event ? deadline(context.policy, event.atMs) : null),
+    }),
     beginPause: assign({
       wakeAtMs: ({ event }) => (event.type === 'loop.continue' ? event.wakeAtMs : null),
     }),
@@ -232,6 +236,8 @@ const chartFrom = (initial: 'ready' | 'held' | 'waiting' | 'running' | 'looping'
       running: {
         entry: 'startWork',
         on: {
+          'work.queued': { actions: 'awaitClaim' },
+          'work.claimed': { actions: 'beginClaim' },
           'work.completed': 'complete',
           'work.failed': [
             { guard: 'mayRetry', target: 'backingOff', actions: ['noteFailure', 'backOff'] },

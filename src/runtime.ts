@@ -5,17 +5,16 @@ import { createExpressions } from './adapters/expressions/expressions.ts';
 import { SocketIoBus } from './adapters/socket-io/bus.ts';
 import { createSqliteStore } from './adapters/sqlite/store.ts';
 import { systemClock } from './adapters/system/clock.ts';
-import { systemIds } from './adapters/system/ids.ts';
+import { systemIds, systemTokens } from './adapters/system/ids.ts';
 import { giveMemoryBackWhenIdle } from './adapters/system/memory.ts';
-import { type Config, loadAdminKey, removeServerFile, writeServerFile } from './config.ts';
+import { type Config, loadAdminKey, processEnvironment, removeServerFile, writeServerFile } from './config.ts';
 import type { Demo, SeededExecution } from './demo/demo.ts';
 import type { EngineApi } from './engine/api.ts';
 import { createEngine, type EngineOptions } from './engine/engine.ts';
 import type { EnginePorts } from './engine/environment.ts';
 import { hashKey } from './server/access.ts';
 import { createServer } from './server/server.ts';
-import { allowHosts } from './worker/guard.ts';
-import { createHttpExecutor } from './worker/http.ts';
+import { createExecutors } from './worker/executors.ts';
 import { createInProcessPool } from './worker/pool.ts';
 
 /** An engine on the given ports: what the server runs, and what a test runs on a virtual clock. */
@@ -41,14 +40,15 @@ export async function startServer(config: Config, logger = pino({ level: config.
   await store.open();
   const expressions = createExpressions();
   let demo: Demo | null = null;
-  const listed = allowHosts(config.httpAllow);
-  const http = createHttpExecutor({
-    allow: (host, port, task) => listed(host, port, task) || demo?.allow(host, port, task) === true,
+  const executors = createExecutors({
+    config,
+    env: processEnvironment(),
+    allow: (host, port, task) => demo?.allow(host, port, task) === true,
   });
-  const pool = createInProcessPool({ executors: new Map([['http', http]]), clock: systemClock });
+  const pool = createInProcessPool({ executors, clock: systemClock });
   const bus = new SocketIoBus();
   const engine = composeEngine(
-    { store, bus, clock: systemClock, ids: systemIds, expressions, work: pool, log: logger },
+    { store, bus, clock: systemClock, ids: systemIds, expressions, work: pool, tokens: systemTokens, log: logger },
     { maxRunning: config.maxRunning, retentionMs: config.retentionMs, version: version() },
   );
   const stopCollecting = giveMemoryBackWhenIdle();

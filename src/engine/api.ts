@@ -1,5 +1,6 @@
 import type { CompiledWorkflow } from '../definition/types.ts';
 import type { HeaderRow, StopRequestOutcome } from '../ports/store.ts';
+import type { WorkerGate } from '../ports/workers.ts';
 import type { EngineItem, Json, StopPreview, StopReceipt } from '../wire.ts';
 
 /**
@@ -8,6 +9,8 @@ import type { EngineItem, Json, StopPreview, StopReceipt } from '../wire.ts';
  */
 export interface EngineApi {
   readonly id: string;
+  /** What the namespaces of workers and agents call. */
+  readonly workers: WorkerGate;
   /** Opens for work: claims and recovers live executions, then admits. Resolves when the API may answer. */
   start(): Promise<void>;
   /**

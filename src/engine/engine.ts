@@ -9,6 +9,7 @@ import { FullstopError, hasCode, messageOf } from '../errors.ts';
 import type { Commit, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
+import { Dispatcher } from './dispatcher.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
@@ -30,6 +31,9 @@ export interface EngineOptions {
   stopGraceMs: number;
   /** Between two looks for stop intents whose broadcast was lost. */
   sweepMs: number;
+  /** A worker or agent that is silent for this long has lost its tasks. */
+  workerLeaseMs: number;
+  agentLeaseMs: number;
   /** Events a running execution keeps. */
   eventsKept: number;
   version: string;
@@ -40,6 +44,8 @@ export const engineDefaults: EngineOptions = {
   retentionMs: 30 * 86_400_000,
   stopGraceMs: 5_000,
   sweepMs: 1_000,
+  workerLeaseMs: 8_000,
+  agentLeaseMs: 30_000,
   eventsKept: 100_000,
   version: '0',
 };
@@ -80,6 +86,8 @@ class Engine implements EngineApi, HostEnvironment {
   readonly expressions;
   readonly work;
   readonly log;
+  readonly tokens;
+  readonly dispatcher: Dispatcher;
   readonly timers: Timers;
   readonly stopGraceMs: number;
   readonly #options: EngineOptions;
@@ -121,10 +129,21 @@ class Engine implements EngineApi, HostEnvironment {
     this.expressions = ports.expressions;
     this.work = ports.work;
     this.log = ports.log;
+    this.tokens = ports.tokens;
     this.#options = options;
     this.stopGraceMs = options.stopGraceMs;
     this.id = ports.ids.next();
     this.timers = new Timers(ports.clock);
+    this.dispatcher = new Dispatcher({
+      queue: ports.store,
+      clock: ports.clock,
+      timers: this.timers,
+      tokens: ports.tokens,
+      log: ports.log,
+      workerLeaseMs: options.workerLeaseMs,
+      agentLeaseMs: options.agentLeaseMs,
+      discarded: (taskId) => this.#discarded(taskId),
+    });
     this.#workflows = new Workflows(ports.store);
     this.#admission = new Admission(options.maxRunning, () => this.#admits());
     this.#schedules = new Schedules({
@@ -153,7 +172,9 @@ class Engine implements EngineApi, HostEnvironment {
     if (admission?.paused === true) this.#actor.send({ type: 'engine.pause' });
     this.bus.onStop((message) => this.#heardStop(message.executionId));
     await this.store.claimAll(this.id);
+    await this.dispatcher.recover();
     await this.#recover();
+    this.dispatcher.recovered();
     this.#actor.send({ type: 'engine.recovered' });
     await this.#schedules.start();
     this.#admission.admit();
@@ -267,6 +288,7 @@ class Engine implements EngineApi, HostEnvironment {
     this.#actor.send({ type: 'engine.drained' });
     this.#closed = true;
     for (const host of [...this.#hosts.values()]) host.drop();
+    this.dispatcher.close();
     this.timers.close();
   }
 
@@ -605,6 +627,31 @@ class Engine implements EngineApi, HostEnvironment {
     if (receipt.unconfirmed > 0 || receipt.children.some((child) => isLive(child.status))) {
       this.#pursued.set(receipt.executionId, host);
     } else this.#pursued.delete(receipt.executionId);
+  }
+
+  get workers(): Dispatcher {
+    return this.dispatcher;
+  }
+
+  /** A result that nobody wants any more: counted in the receipt of its execution's stop, its payload dropped. */
+  #discarded(taskId: string): void {
+    this.counters.lateResultsDiscarded += 1;
+    const id = taskId.slice(0, taskId.indexOf('/'));
+    const host = this.#hosts.get(id) ?? this.#pursued.get(id);
+    if (host?.stopReport != null) {
+      host.stopReport.receipt.lateResultsDiscarded += 1;
+      host.stopReport.saved = false;
+      if (host.over) this.receiptChanged(host);
+      return;
+    }
+    const count = async (): Promise<void> => {
+      const receipt = await this.store.getReceipt(id);
+      if (receipt === null) return;
+      receipt.lateResultsDiscarded += 1;
+      await this.store.putReceipt(receipt);
+      this.bus.receipt(receipt);
+    };
+    count().catch((error: unknown) => this.log.warn({ taskId, error: messageOf(error) }, 'a discarded result was not counted'));
   }
 
   nodeStopped(type: string, ms: number): void {

@@ -3,11 +3,12 @@ import type { Verdict } from '../../machines/events.ts';
 import type { Bus } from '../ports/bus.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Expressions } from '../ports/expressions.ts';
-import type { Ids } from '../ports/ids.ts';
+import type { Ids, Tokens } from '../ports/ids.ts';
 import type { Commit, ExecutionStore, NewExecution } from '../ports/store.ts';
 import type { NodeWork } from '../ports/work.ts';
 import type { ExecutionStatus, Json } from '../wire.ts';
 import type { EngineMetrics } from './api.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import type { Slot } from './slot.ts';
 import type { Timers } from './timers.ts';
@@ -27,6 +28,7 @@ export interface EnginePorts {
   ids: Ids;
   expressions: Expressions;
   work: NodeWork;
+  tokens: Tokens;
   log: Log;
 }
 
@@ -43,6 +45,7 @@ export interface HostEnvironment extends EnginePorts {
   readonly timers: Timers;
   /** The actor whose children the executions are. */
   readonly registryActor: AnyActorRef;
+  readonly dispatcher: Dispatcher;
   readonly stopGraceMs: number;
   readonly counters: EngineMetrics;
   draining(): boolean;

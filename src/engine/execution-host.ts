@@ -24,6 +24,7 @@ import { attemptId, iterationIndexes } from './identity.ts';
 import { discardActor, executionLogic } from './registry.ts';
 import { type Ready, Scope, Slot } from './slot.ts';
 import { StopReport } from './stop-report.ts';
+import { TaskDesk } from './task-desk.ts';
 import type { Timer } from './timers.ts';
 
 type StopIntent = NonNullable<HeaderRow['stop']>;
@@ -69,8 +70,8 @@ export class ExecutionHost implements ExecutionEdge {
   #flushAsked = false;
 
   // Work in flight, by attempt identity.
-  #tasks = new Map<string, Slot>();
-  #endedTasks = new Set<string>();
+  readonly #desk = new TaskDesk(this);
+  #waiters: ((durable: boolean) => void)[] = [];
   /** Actors of this host were restored by a new process: tasks of the old one are gone with it. */
   #afterCrash = false;
 
@@ -220,7 +221,9 @@ export class ExecutionHost implements ExecutionEdge {
       snapshot,
     } as never) as Slot['actor'];
     slot.stage = stageOf(value);
-    if (this.#tasks.has(slot.attemptId)) this.#tasks.set(slot.attemptId, slot);
+    if (slot.node.type.run.kind === 'task' && slot.stage !== 'backingOff') {
+      this.#desk.restore(slot, (row.data as { queued?: boolean } | null)?.queued === true);
+    }
     this.live.add(slot);
     slot.scope.live += 1;
     if (!isParkedStage(slot)) this.busy += 1;
@@ -266,7 +269,8 @@ export class ExecutionHost implements ExecutionEdge {
       const kind = slot.node.type.run.kind;
       if (slot.stage === 'running') {
         if (kind === 'items' || kind === 'child') this.#prepareAgain(slot, () => this.#resumeChildren(slot));
-        else if (!this.#tasks.has(slot.attemptId)) lost.push(slot);
+        else if (!this.#desk.has(slot.attemptId)) lost.push(slot);
+        else this.#prepareAgain(slot, () => undefined);
       } else if (slot.stage === 'looping') loops.push(slot);
       else if (slot.stage === 'aborting') this.#taskGone(slot);
       // Its next try needs its `with`: a wait that is over would not leave time to render it.
@@ -577,6 +581,7 @@ export class ExecutionHost implements ExecutionEdge {
       const status = nodeStatusOf(snapshot.value) as NodeStatus;
       const began = context.attempt !== slot.attempt || slot.stage === 'ready';
       if (began && slot.node.type.run.kind === 'loop') slot.beginLoop();
+      if (began || (stage !== 'running' && stage !== 'aborting')) this.#desk.dequeue(slot);
       slot.stage = stage;
       slot.attempt = context.attempt;
       slot.status = status;
@@ -586,7 +591,7 @@ export class ExecutionHost implements ExecutionEdge {
         case 'looping':
           slot.startedAtMs ??= nowMs;
           if (began) this.event('node.started', slot, null);
-          if (began && slot.node.type.run.kind === 'task') this.event('task.queued', slot, null);
+          if (began && slot.node.type.run.kind === 'task') this.#taskBegan(slot);
           break;
         case 'held':
           slot.startedAtMs ??= nowMs;
@@ -619,6 +624,30 @@ export class ExecutionHost implements ExecutionEdge {
     }
     this.#armTimers(slot);
     if (stage === 'held' && this.#pendingTriggers.length > 0) this.#matchTriggers(slot);
+  }
+
+  #taskBegan(slot: Slot): void {
+    this.event('task.queued', slot, null);
+    slot.logs = 0;
+    if (slot.reserved) return;
+    this.#desk.enqueue(slot);
+    // Its deadline begins with its claim.
+    slot.actor?.send({ type: 'work.queued' });
+  }
+
+  /** A worker or agent in another process has the task: its deadline begins. */
+  claimed(slot: Slot, worker: string): void {
+    this.enter(() => {
+      this.event('task.claimed', slot, { worker });
+      this.deliver(slot, { type: 'work.claimed', atMs: this.env.clock.nowMs() });
+    });
+  }
+
+  logged(slot: Slot, data: Json): void {
+    this.enter(() => {
+      this.event('log', slot, data);
+      this.#scheduleFlush();
+    });
   }
 
   #settle(slot: Slot, failure: Verdict | null, nowMs: number): void {
@@ -659,6 +688,7 @@ export class ExecutionHost implements ExecutionEdge {
         break;
     }
     slot.payload = null;
+    this.#desk.release(slot);
     slot.endChildren();
     const ready: Ready[] = [];
     if (met) {
@@ -716,13 +746,14 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** Called in the middle of a transition: the attempt's work starts when its start is durable. */
   startWork(slot: Slot): void {
+    if (slot.node.type.run.kind === 'task') this.#desk.reserve(slot);
     this.#effects.push(slot);
   }
 
   #beginWork(slot: Slot): void {
     if (slot.settled || slot.stage !== 'running') return;
     const { attempt } = slot;
-    const { run, where, type } = slot.node.type;
+    const { run } = slot.node.type;
     switch (run.kind) {
       case 'instant':
         try {
@@ -741,29 +772,9 @@ export class ExecutionHost implements ExecutionEdge {
         slot.children = new ChildrenDriver(this, slot, null);
         slot.children.pump();
         break;
-      case 'task': {
-        const id = slot.attemptId;
-        this.#tasks.set(id, slot);
-        this.env.work.start(
-          {
-            id,
-            executionId: this.header.id,
-            project: this.header.project,
-            node: slot.node.path,
-            iterations: iterationIndexes(slot.scope.iterations),
-            attempt,
-            type,
-            where,
-            with: slot.payload as Record<string, unknown>,
-            secrets: [],
-            idempotencyKey: `${this.header.id}/${slot.key}`,
-            workflow: this.header.workflow.name,
-            workflowHash: this.header.workflow.hash,
-          },
-          (report) => this.#reported(id, report),
-        );
+      case 'task':
+        this.#desk.start(slot);
         break;
-      }
       default:
         break;
     }
@@ -774,27 +785,46 @@ export class ExecutionHost implements ExecutionEdge {
     slot.children.resume().catch((error: unknown) => this.env.crashed(this, error));
   }
 
-  /** A worker's word on a task. One for a task that is no longer asked for is discarded. */
-  #reported(id: string, report: WorkReport): void {
+  /**
+   * A worker's word on a task; resolves when it is durable whether it was taken. One for a task that is no longer
+   * asked for is discarded.
+   */
+  reported(id: string, report: WorkReport): Promise<boolean> {
     if (this.#reloading) {
-      this.#afterReload.push(() => this.#reported(id, report));
-      return;
+      return new Promise((resolve) => {
+        this.#afterReload.push(() => void this.reported(id, report).then(resolve));
+      });
     }
-    const slot = this.#tasks.get(id);
-    this.#tasks.delete(id);
+    const slot = this.#desk.take(id);
     if (this.stopReport !== null && this.stopReport.taskEnded(id, report, this.env.clock.nowMs())) {
       const ended = this.stopReport.lastEnded;
       if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);
     }
     if (this.over) {
       this.#lateReport(report);
-      return;
+      return Promise.resolve(false);
     }
     if (slot === undefined || slot.settled || slot.attemptId !== id) {
       this.env.counters.lateResultsDiscarded += report.kind === 'completed' || report.kind === 'failed' ? 1 : 0;
-      return;
+      return Promise.resolve(false);
     }
-    this.#endedTasks.add(id);
+    const taken = slot.stage !== 'aborting';
+    this.#desk.noteEnded(id);
+    this.#take(slot, id, report);
+    return taken ? this.#durable() : Promise.resolve(false);
+  }
+
+  /** Resolves when all that happened is in the record; false when it was taken back. */
+  #durable(): Promise<boolean> {
+    if (!this.#committing && !this.#unsaved()) return Promise.resolve(!this.over);
+    return new Promise((resolve) => this.#waiters.push(resolve));
+  }
+
+  #tellWaiters(durable: boolean): void {
+    for (const resolve of this.#waiters.splice(0)) resolve(durable);
+  }
+
+  #take(slot: Slot, id: string, report: WorkReport): void {
     this.enter(() => {
       if (slot.stage === 'aborting') {
         this.event('task.aborted', slot, { outcome: this.stopReport?.outcomeOf(id) ?? 'aborted' });
@@ -848,18 +878,17 @@ export class ExecutionHost implements ExecutionEdge {
     const id = slot.attemptId;
     const nowMs = this.env.clock.nowMs();
     this.stopReport?.taskTold(slot, id);
-    if (this.#tasks.has(id)) {
-      this.env.work.abort(id);
-      return;
-    }
-    const outcome = this.#endedTasks.has(id) ? 'finishedFirst' : this.#afterCrash ? 'aborted' : 'neverStarted';
+    const how = this.#desk.abort(slot);
+    if (how === 'told') return;
+    const outcome =
+      how === 'ended' ? 'finishedFirst' : how === 'unknown' && this.#afterCrash ? 'aborted' : 'neverStarted';
     this.stopReport?.taskEnded(id, { kind: 'aborted', outcome }, nowMs);
     slot.actor?.send({ type: 'work.aborted' });
   }
 
   /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
   #taskGone(slot: Slot): void {
-    if (this.#tasks.has(slot.attemptId)) return;
+    if (this.#desk.abort(slot) === 'told') return;
     this.event('task.aborted', slot, { outcome: 'aborted' });
     this.deliver(slot, { type: 'work.aborted' });
   }
@@ -870,8 +899,16 @@ export class ExecutionHost implements ExecutionEdge {
     if (slot.children !== null) {
       slot.children.abandon(this.header.stop !== null ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
     }
-    if (slot.node.type.where === 'agent') this.stopReport?.agentRunsOn(slot, id);
-    else if (this.#tasks.delete(id)) this.env.work.abort(id);
+    if (slot.node.type.run.kind !== 'task') return;
+    const how = this.#desk.abandon(slot);
+    if (this.stopReport === null || slot.node.type.where !== 'agent') return;
+    if (how === 'told') {
+      this.stopReport.agentRunsOn(slot, id);
+      return;
+    }
+    this.stopReport.taskTold(slot, id);
+    const outcome = how === 'ended' ? 'finishedFirst' : 'neverStarted';
+    this.stopReport.taskEnded(id, { kind: 'aborted', outcome }, this.env.clock.nowMs());
   }
 
   childrenChanged(slot: Slot): void {
@@ -1257,9 +1294,13 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** Forgets actors, timers and everything that waits for a commit; tasks in flight are kept. */
   #forget(): void {
+    this.#tellWaiters(false);
+    this.#desk.forgetUnsaved();
     for (const slot of this.live) {
       if (slot.wakeTimer !== null) this.env.timers.cancel(slot.wakeTimer);
       if (slot.deadlineTimer !== null) this.env.timers.cancel(slot.deadlineTimer);
+      if (slot.queueTimer !== null) this.env.timers.cancel(slot.queueTimer);
+      this.#desk.release(slot);
       slot.settled = true;
       slot.children?.abandon(null);
       if (slot.actor !== null) discardActor(slot.actor);
@@ -1282,7 +1323,7 @@ export class ExecutionHost implements ExecutionEdge {
   drop(): void {
     if (this.over) return;
     this.over = true;
-    for (const id of this.#tasks.keys()) this.env.work.abort(id);
+    this.#desk.abortAll();
     this.#forget();
     this.#disarm();
     this.env.dropped(this);
@@ -1294,7 +1335,7 @@ export class ExecutionHost implements ExecutionEdge {
    */
   parkedUntilMs(): number | null {
     const quiet = this.busy === 0 && this.live.size > 0 && !this.over && !this.#committing && !this.#unsaved();
-    if (!quiet || this.#reloading || this.#tasks.size > 0 || this.header.stop !== null || this.#stopWaits !== null) return null;
+    if (!quiet || this.#reloading || this.#desk.size > 0 || this.header.stop !== null || this.#stopWaits !== null) return null;
     if (this.#changing > 0 || this.#stateValue() !== 'running') return null;
     let atMs = this.#timeoutTimer?.atMs ?? Number.POSITIVE_INFINITY;
     for (const { stage, wakeTimer, deadlineTimer } of this.live) {
@@ -1320,7 +1361,7 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** Attempts whose work runs now. */
   get tasksInFlight(): number {
-    return this.#tasks.size;
+    return this.#desk.size;
   }
 
   get committing(): boolean {
@@ -1425,6 +1466,8 @@ export class ExecutionHost implements ExecutionEdge {
       consumedTriggers: this.#consumedTriggers,
       receipt: this.stopReport?.receipt ?? null,
       creates: this.#creates,
+      tasks: this.#desk.queued,
+      endedTasks: this.#desk.dequeued,
       final,
     };
     if (this.stopReport !== null) this.stopReport.saved = true;
@@ -1435,6 +1478,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#dropNodes = [];
     this.#consumedTriggers = [];
     this.#creates = [];
+    this.#desk.forgetUnsaved();
     this.#effects = [];
     this.#headerDirty = false;
     this.#committing = true;
@@ -1485,6 +1529,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.env.published(this, commit);
     if (commit.final) {
       this.over = true;
+      this.#tellWaiters(true);
       this.#disarm();
       this.env.ended(this, commit);
       return;
@@ -1504,7 +1549,10 @@ export class ExecutionHost implements ExecutionEdge {
       return;
     }
     if (this.#unsaved()) this.#scheduleFlush();
-    else this.#endedTasks.clear();
+    else {
+      this.#desk.durable();
+      this.#tellWaiters(true);
+    }
     this.env.parkedMayHaveChanged(this);
   }
 }

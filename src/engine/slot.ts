@@ -3,6 +3,7 @@ import type { Verdict } from '../../machines/events.ts';
 import type { NodeEdge, NodePolicy, nodeMachine } from '../../machines/node.machine.ts';
 import type { CompiledNode, Graph } from '../definition/types.ts';
 import type { NodeRow } from '../ports/store.ts';
+import type { TaskRow } from '../ports/task-queue.ts';
 import type { Json, NodeStatus } from '../wire.ts';
 import type { ChildrenDriver } from './children.ts';
 import type { ExecutionHost } from './execution-host.ts';
@@ -80,6 +81,15 @@ export class Slot implements NodeEdge {
   currentKeys = new Set<string>();
   /** The last iteration's outputs; undefined: in the store. */
   last: Record<string, unknown> | null | undefined = null;
+  /** Of a task: a slot of this process waits for it. */
+  reserved = false;
+  /** Its row in the task queue, while its attempt is there. */
+  queuedTask: TaskRow | null = null;
+  /** Name of the worker or agent that holds it. */
+  claimedBy: string | null = null;
+  queueTimer: Timer | null = null;
+  /** Log events of this attempt. */
+  logs = 0;
   children: ChildrenDriver | null = null;
   #childCounts: Json = null;
 
@@ -110,6 +120,8 @@ export class Slot implements NodeEdge {
   /** Data the record keeps beside the actor's snapshot. */
   data(): Json {
     if (this.node.body !== null && this.node.type.run.kind === 'loop') return { index: this.index };
+    // Who holds it, under the name that people read it by.
+    if (this.queuedTask !== null) return { queued: true, [this.node.type.where]: this.claimedBy };
     const counts = this.children?.counts() ?? this.#childCounts;
     return counts === null ? null : { children: counts };
   }

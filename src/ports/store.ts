@@ -20,6 +20,7 @@ import type {
   Where,
   WorkflowRef,
 } from '../wire.ts';
+import type { TaskQueue, TaskRow } from './task-queue.ts';
 
 export interface DefinitionRow {
   project: string;
@@ -137,6 +138,9 @@ export interface Commit {
   results: ResultRow[];
   consumedTriggers: string[];
   receipt: StopReceipt | null;
+  /** Tasks that now wait for a worker in another process, and tasks that no longer matter (see task-queue.ts). */
+  tasks: TaskRow[];
+  endedTasks: string[];
   /**
    * Executions that come to be with this commit, in the same transaction; one whose uniqueKey exists, or
    * whose parent takes no more children, is left out.
@@ -234,7 +238,7 @@ export interface ExecutionQuery extends Omit<ExecutionFilter, 'all' | 'createdFr
   limit: number;
 }
 
-export interface ExecutionStore {
+export interface ExecutionStore extends TaskQueue {
   /** Creates what is missing, checks the schema version, takes the lock. @throws FS_LOCKED */
   open(): Promise<void>;
   close(): Promise<void>;

@@ -3,11 +3,15 @@ import type { TaskOutcome, Where } from '../wire.ts';
 /**
  * Work outside the engine: tasks for workers and agents.
  *
- * A task is one attempt of one node. The engine starts it after the commit that says so, and gets exactly
+ * A task is one attempt of one node. The engine reserves a slot for it, starts it after the commit that says so, and gets exactly
  * one report per `start`, unless the process dies.
  */
 export interface NodeWork {
-  start(task: Task, report: (report: WorkReport) => void): void;
+  /** Takes a slot of this process for a task of this type; false: there is none, it waits for another worker. */
+  reserve(type: string): boolean;
+  /** Gives back a slot that was reserved and not used. */
+  release(type: string): void;
+  start(task: Task, report: (report: WorkReport) => void, log?: TaskLog): void;
   /** Ends the task for real; its report follows. A task that is not known here is ignored. */
   abort(taskId: string): void;
 }
@@ -34,6 +38,9 @@ export interface Task {
   workflow: string;
   workflowHash: string;
 }
+
+/** What a task prints while it runs. */
+export type TaskLog = (stream: 'stdout' | 'stderr', text: string) => void;
 
 /** One string of a `with` that names secrets. */
 export interface SecretReference {

@@ -1,8 +1,7 @@
-import type { Task } from '../ports/work.ts';
-import type { TaskOutcome } from '../wire.ts';
+import type { Task, TaskLog } from '../ports/work.ts';
 
-/** What a task prints while it runs. */
-export type TaskLog = (stream: 'stdout' | 'stderr', text: string) => void;
+export type { TaskLog } from '../ports/work.ts';
+import type { TaskOutcome } from '../wire.ts';
 
 /** Runs the tasks of one node type. One file per type in this folder. */
 export interface Executor {

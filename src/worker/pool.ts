@@ -17,6 +17,8 @@ export interface InProcessPoolOptions {
   /** By node type. */
   executors: Map<string, Executor>;
   clock: Clock;
+  /** Tasks at once. */
+  slots?: number;
 }
 
 export interface InProcessPool extends NodeWork {
@@ -32,8 +34,13 @@ export interface InProcessPool extends NodeWork {
  * `start` makes exactly one report, never before it returned. An abort that overtakes its `start` leaves a
  * tombstone, and the task is refused with `neverStarted`.
  */
-export function createInProcessPool({ executors, clock }: InProcessPoolOptions): InProcessPool {
+export function createInProcessPool({
+  executors,
+  clock,
+  slots = Number.POSITIVE_INFINITY,
+}: InProcessPoolOptions): InProcessPool {
   const running = new Map<string, AbortController>();
+  let reserved = 0;
   /** When each unknown task was aborted; oldest first. */
   const tombstones = new Map<string, number>();
   let closed = false;
@@ -56,7 +63,18 @@ export function createInProcessPool({ executors, clock }: InProcessPoolOptions):
       return running.size;
     },
 
+    reserve(type) {
+      if (closed || !executors.has(type) || running.size + reserved >= slots) return false;
+      reserved += 1;
+      return true;
+    },
+
+    release() {
+      reserved -= 1;
+    },
+
     start(task, report) {
+      reserved = Math.max(0, reserved - 1);
       const executor = executors.get(task.type);
       if (closed || tombstones.delete(task.id)) {
         clock.defer(() => report({ kind: 'aborted', outcome: 'neverStarted' }));

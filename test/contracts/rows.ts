@@ -92,6 +92,8 @@ export function commit(executionId: string, given: Partial<Commit> = {}): Commit
     consumedTriggers: [],
     receipt: null,
     creates: [],
+    tasks: [],
+    endedTasks: [],
     final: false,
     ...given,
   };

@@ -2,13 +2,17 @@ import { expect } from 'chai';
 import { createMemoryStore } from '../../src/adapters/memory/store.ts';
 import { hasCode } from '../../src/errors.ts';
 import { commit, id, newExecution, node } from './rows.ts';
-import { executionStoreContract, rejection } from './store.contract.ts';
+import { executionStoreContract, type OpenedStore, rejection } from './store.contract.ts';
+import { taskQueueContract } from './task-queue.contract.ts';
 
-executionStoreContract('memory', async () => {
+async function openMemory(): Promise<OpenedStore> {
   const store = createMemoryStore();
   await store.open();
   return { store, close: () => store.close() };
-});
+}
+
+executionStoreContract('memory', openMemory);
+taskQueueContract('memory', openMemory);
 
 describe('the memory store, for tests', () => {
   const a = id('a');

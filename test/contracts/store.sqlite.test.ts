@@ -11,11 +11,12 @@ import { createSqliteStore } from '../../src/adapters/sqlite/store.ts';
 import { hasCode, messageOf } from '../../src/errors.ts';
 import type { ExecutionStore } from '../../src/ports/store.ts';
 import { commit, event, finalCommit, id, newExecution, node, receipt, result } from './rows.ts';
-import { executionStoreContract, rejection } from './store.contract.ts';
+import { executionStoreContract, type OpenedStore, rejection } from './store.contract.ts';
+import { taskQueueContract } from './task-queue.contract.ts';
 
 const temporary = (): Promise<string> => mkdtemp(join(tmpdir(), 'fullstop-store-'));
 
-executionStoreContract('sqlite', async () => {
+async function openSqlite(): Promise<OpenedStore> {
   const directory = await temporary();
   let store = createSqliteStore({ directory });
   await store.open();
@@ -32,7 +33,10 @@ executionStoreContract('sqlite', async () => {
       await rm(directory, { recursive: true });
     },
   };
-});
+}
+
+executionStoreContract('sqlite', openSqlite);
+taskQueueContract('sqlite', openSqlite);
 
 describe('the sqlite store on its disk', () => {
   const [a, b] = [id('a'), id('b')];

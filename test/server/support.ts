@@ -10,6 +10,7 @@ import type { EngineApi, StartRequest } from '../../src/engine/api.ts';
 import { eventOf, previewOf } from '../../src/engine/views.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type { EventRow, HeaderRow, NodeRow } from '../../src/ports/store.ts';
+import type { WorkerGate } from '../../src/ports/workers.ts';
 import { hashKey } from '../../src/server/access.ts';
 import { createServer, type RunningServer } from '../../src/server/server.ts';
 import type { Json, Role, StopReceipt } from '../../src/wire.ts';
@@ -19,6 +20,15 @@ export const ADMIN_KEY = 'first-admin-key';
 /** Reads and writes a real store; starts, stops and ends are records only. */
 export class FakeEngine implements EngineApi {
   readonly id = 'engine-1';
+  readonly workers: WorkerGate = {
+    connected: async () => [],
+    disconnected: () => undefined,
+    heartbeat: () => [],
+    result: async () => ({ discarded: true }),
+    log: () => undefined,
+    workers: () => [],
+    missing: () => ({}),
+  };
   readonly store: MemoryStore;
   readonly bus: SocketIoBus;
   readonly #metrics: ReturnType<EngineApi['metrics']> = {
@@ -164,6 +174,8 @@ export class FakeEngine implements EngineApi {
       results: [],
       consumedTriggers: [],
       creates: [],
+      tasks: [],
+      endedTasks: [],
       receipt: stored.stop !== null && header.status !== undefined ? receiptOf(stored) : null,
       final: header.status !== undefined,
     });

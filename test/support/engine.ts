@@ -113,6 +113,12 @@ export class FakeWork implements NodeWork {
     return [...this.#running.keys()];
   }
 
+  reserve(): boolean {
+    return true;
+  }
+
+  release(): void {}
+
   start(task: Task, report: (report: WorkReport) => void): void {
     if (this.dead) return;
     if (this.started.some((other) => other.id === task.id)) throw new Error(`task ${task.id} was started twice`);
@@ -284,7 +290,8 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     },
     error: (data, message) => errors.push(`${message} ${JSON.stringify(data)}`),
   };
-  const engine = composeEngine({ store: gate.store, bus, clock, ids, expressions, work, log }, engineOptions);
+  const tokens = { make: () => `token-${ids.next()}`, hash: (token: string) => `hash of ${token}` };
+  const engine = composeEngine({ store: gate.store, bus, clock, ids, expressions, work, tokens, log }, engineOptions);
   let closed = false;
 
   const rig: Rig = {

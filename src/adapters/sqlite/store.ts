@@ -27,6 +27,7 @@ import {
   decodeExecution,
   decodeHeader,
   decodeRecoverable,
+  decodeTask,
   encodeCommit,
   encodeNew,
   placeOf,

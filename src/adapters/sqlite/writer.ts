@@ -10,6 +10,7 @@ import {
   type EncodedEvents,
   type EncodedNewExecution,
   type EncodedRecoverable,
+  type EncodedTaskRow,
   HEADER_COLUMNS,
   statusOf,
 } from './codec.ts';
@@ -379,7 +380,7 @@ export class Writer {
 
   #delete(n: number): void {
     for (const [name] of this.#query<[string]>('SELECT name FROM files WHERE n = ?').all(n)) this.#doomed.push(name);
-    for (const table of ['executions', 'starts', 'nodes', 'events', 'results', 'triggers', 'receipts', 'files']) {
+    for (const table of ['executions', 'starts', 'nodes', 'events', 'results', 'triggers', 'receipts', 'tasks', 'files']) {
       this.#query(`DELETE FROM ${table} WHERE n = ?`).run(n);
     }
   }

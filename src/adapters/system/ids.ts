@@ -1,5 +1,5 @@
-import { randomFillSync } from 'node:crypto';
-import type { Ids, Random } from '../../ports/ids.ts';
+import { createHash, randomBytes, randomFillSync } from 'node:crypto';
+import type { Ids, Random, Tokens } from '../../ports/ids.ts';
 
 const hex = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 const pool = new Uint8Array(8192);
@@ -35,6 +35,11 @@ export const systemIds: Ids = {
       `${hex[take()]}${hex[take()]}${hex[take()]}${hex[take()]}${hex[take()]}`
     );
   },
+};
+
+export const systemTokens: Tokens = {
+  make: () => randomBytes(24).toString('base64url'),
+  hash: (token) => createHash('sha256').update(token).digest('hex'),
 };
 
 /** Uniform in [0, 1): spreads backoffs, decides nothing that must be secret. */

@@ -1,0 +1,439 @@
+import type { Clock } from '../ports/clock.ts';
+import type { Tokens } from '../ports/ids.ts';
+import type { TaskQueue, TaskRow } from '../ports/task-queue.ts';
+import type { WorkReport } from '../ports/work.ts';
+import type { HeldTask, WorkerGate, WorkerItem, WorkerLink } from '../ports/workers.ts';
+import type { Log } from './environment.ts';
+import type { Timer, Timers } from './timers.ts';
+
+/** What the owner of a task wants to hear of it. */
+export interface TaskOwner {
+  /** A worker or agent holds it now. */
+  claimed(worker: { id: string; name: string }): void;
+  /** Resolves when it is durable whether the report was taken. */
+  reported(report: WorkReport): Promise<boolean>;
+  log(stream: 'stdout' | 'stderr', text: string): void;
+}
+
+interface Entry {
+  row: TaskRow;
+  owner: TaskOwner;
+  state: 'queued' | 'claiming' | 'held';
+  /** Its node has ended: what its worker does to it is only waited for. */
+  aborting: boolean;
+  /** Heartbeats since the push that did not list it. */
+  unlisted: number;
+}
+
+interface Worker {
+  link: WorkerLink;
+  connected: boolean;
+  heardAtMs: number;
+  /** Entries it holds or is being given: its slots become free by proof of exit. */
+  held: Set<string>;
+  leaseTimer: Timer | null;
+}
+
+export interface DispatcherOptions {
+  queue: TaskQueue;
+  clock: Clock;
+  timers: Timers;
+  tokens: Tokens;
+  log: Log;
+  workerLeaseMs: number;
+  agentLeaseMs: number;
+  /** The result of a task that nobody wants any more came in; its payload is dropped. */
+  discarded(taskId: string): void;
+}
+
+const DISCARDED_MAX = 10_000;
+
+/**
+ * Hands queued tasks to workers and agents in other processes: claims durably, then pushes; counts free slots;
+ * passes on cancels, results and losses.
+ *
+ * The queue's order lives in memory and is rebuilt from the store. A worker that is silent for a lease has lost
+ * its tasks, except those that only wait for the proof of their end.
+ */
+export class Dispatcher implements WorkerGate {
+  readonly #options: DispatcherOptions;
+  readonly #entries = new Map<string, Entry>();
+  /** Identities of queued tasks by capability, oldest first. */
+  readonly #queues = new Map<string, string[]>();
+  readonly #workers = new Map<string, Worker>();
+  /** Rows that a restart found, until their owners ask for them. */
+  readonly #found = new Map<string, TaskRow>();
+  /** Results already counted as discarded: one that is repeated counts once. */
+  readonly #discarded = new Set<string>();
+  #closed = false;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  /** Reads what an earlier process left in the queue. */
+  async recover(): Promise<void> {
+    for (let after: string | null = null; ; ) {
+      const rows: TaskRow[] = await this.#options.queue.listTasks(after, 1_000);
+      for (const row of rows) this.#found.set(row.id, row);
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < 1_000) return;
+      after = last.id;
+    }
+  }
+
+  /** After the owners were restored: what none of them took back is nobody's. */
+  recovered(): void {
+    this.#found.clear();
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const { leaseTimer } of this.#workers.values()) if (leaseTimer !== null) this.#options.timers.cancel(leaseTimer);
+  }
+
+  // ------------------------------------------------------------------ owners
+
+  /** Its row is durable: the task waits for a worker. */
+  offer(row: TaskRow, owner: TaskOwner): void {
+    if (this.#entries.has(row.id)) return;
+    this.#entries.set(row.id, { row, owner, state: 'queued', aborting: false, unlisted: 0 });
+    const queue = this.#queues.get(row.capability);
+    if (queue === undefined) this.#queues.set(row.capability, [row.id]);
+    else queue.push(row.id);
+    this.#pump(row.capability);
+  }
+
+  /** A task that was queued or held when an earlier process ended; null: it is not in the queue. */
+  restore(id: string, owner: TaskOwner): TaskRow | null {
+    const known = this.#entries.get(id);
+    if (known !== undefined) {
+      known.owner = owner;
+      return known.row;
+    }
+    const row = this.#found.get(id);
+    if (row === undefined) return null;
+    this.#found.delete(id);
+    if (row.claim === null) {
+      this.offer(row, owner);
+      return row;
+    }
+    this.#entries.set(id, { row, owner, state: 'held', aborting: false, unlisted: 0 });
+    // Its worker has a lease's time to come back.
+    const worker = this.#workerOf(row.claim.worker, row.capability);
+    worker.held.add(id);
+    return row;
+  }
+
+  #workerOf(id: string, capability: string): Worker {
+    const known = this.#workers.get(id);
+    if (known !== undefined) return known;
+    const kind = capability.startsWith('agent:') ? 'agent' : 'worker';
+    const absent: WorkerLink = {
+      workerId: id,
+      name: id,
+      kind,
+      capabilities: [capability],
+      slots: 0,
+      project: null,
+      run: () => undefined,
+      cancel: () => undefined,
+    };
+    const worker: Worker = {
+      link: absent,
+      connected: false,
+      heardAtMs: this.#options.clock.nowMs(),
+      held: new Set(),
+      leaseTimer: null,
+    };
+    this.#workers.set(id, worker);
+    this.#armLease(worker);
+    return worker;
+  }
+
+  has(id: string): boolean {
+    return this.#entries.has(id);
+  }
+
+  /** Nobody needs the task any more: `withdrawn` before anybody had it, else its holder is told. */
+  abort(id: string): 'withdrawn' | 'told' | 'unknown' {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return 'unknown';
+    if (entry.state === 'queued') {
+      this.#forget(id, entry);
+      return 'withdrawn';
+    }
+    entry.aborting = true;
+    const worker = this.#holderOf(id);
+    if (worker?.link.kind === 'agent') {
+      // Nobody can cancel it: it runs on, and what it brings is discarded.
+      this.#forget(id, entry);
+      return 'told';
+    }
+    if (worker?.connected === true) worker.link.cancel(id);
+    return 'told';
+  }
+
+  #holderOf(id: string): Worker | null {
+    const claim = this.#entries.get(id)?.row.claim ?? null;
+    return claim === null ? null : (this.#workers.get(claim.worker) ?? null);
+  }
+
+  /** Takes the task out of everything; its worker's slot is free. */
+  #forget(id: string, entry: Entry): void {
+    this.#entries.delete(id);
+    const { claim, capability } = entry.row;
+    if (entry.state === 'queued') {
+      const queue = this.#queues.get(capability);
+      const index = queue?.indexOf(id) ?? -1;
+      if (index >= 0) queue?.splice(index, 1);
+      if (queue?.length === 0) this.#queues.delete(capability);
+    }
+    const worker = claim === null ? undefined : this.#workers.get(claim.worker);
+    if (worker?.held.delete(id) === true) this.#slotFreed(worker);
+  }
+
+  #slotFreed(worker: Worker): void {
+    if (!worker.connected) {
+      if (worker.held.size === 0 && worker.leaseTimer === null) this.#workers.delete(worker.link.workerId);
+      return;
+    }
+    for (const capability of worker.link.capabilities) this.#pump(capability);
+  }
+
+  // ------------------------------------------------------------------ giving tasks out
+
+  #pump(capability: string): void {
+    const queue = this.#queues.get(capability);
+    if (queue === undefined || this.#closed) return;
+    let index = 0;
+    while (index < queue.length) {
+      const id = queue[index] as string;
+      const entry = this.#entries.get(id);
+      const worker = entry === undefined ? null : this.#freest(capability, entry.row.task.project);
+      if (entry === undefined) {
+        queue.splice(index, 1);
+        continue;
+      }
+      if (worker === null) {
+        // Nobody may take it; a later one may be of a project that somebody serves.
+        index += 1;
+        if (!this.#anyFree(capability)) break;
+        continue;
+      }
+      queue.splice(index, 1);
+      this.#claim(id, entry, worker);
+    }
+    if (queue.length === 0) this.#queues.delete(capability);
+  }
+
+  #freest(capability: string, project: string): Worker | null {
+    let best: Worker | null = null;
+    for (const worker of this.#workers.values()) {
+      const { link } = worker;
+      if (!worker.connected || !link.capabilities.includes(capability)) continue;
+      if (link.project !== null && link.project !== project) continue;
+      const free = link.slots - worker.held.size;
+      if (free > 0 && (best === null || free > best.link.slots - best.held.size)) best = worker;
+    }
+    return best;
+  }
+
+  #anyFree(capability: string): boolean {
+    for (const { connected, link, held } of this.#workers.values()) {
+      if (connected && link.capabilities.includes(capability) && held.size < link.slots) return true;
+    }
+    return false;
+  }
+
+  /** A conditional write on the task, which reads the stop intent; then the push. */
+  #claim(id: string, entry: Entry, worker: Worker): void {
+    const { queue, clock, tokens } = this.#options;
+    const token = tokens.make();
+    const claim = { worker: worker.link.workerId, tokenHash: tokens.hash(token), atMs: clock.nowMs() };
+    entry.state = 'claiming';
+    entry.row = { ...entry.row, claim };
+    worker.held.add(id);
+    queue.claimTask(id, claim).then(
+      (outcome) => {
+        if (this.#entries.get(id) !== entry) return;
+        if (outcome !== 'claimed' || entry.aborting) {
+          // A stop came first, or the task was ended in between: it never starts.
+          this.#forget(id, entry);
+          if (outcome !== 'gone') void entry.owner.reported({ kind: 'aborted', outcome: 'neverStarted' });
+          return;
+        }
+        entry.state = 'held';
+        entry.owner.claimed({ id: worker.link.workerId, name: worker.link.name });
+        if (worker.connected) worker.link.run(entry.row.task, token);
+      },
+      () => {
+        // The store takes no writes, and whether this one was made is not known: the same task is tried again.
+        if (this.#entries.get(id) !== entry) return;
+        entry.state = 'queued';
+        worker.held.delete(id);
+        this.#options.timers.at(clock.nowMs() + 500, () => {
+          if (this.#entries.get(id) === entry && entry.state === 'queued') this.#claim(id, entry, worker);
+        });
+      },
+    );
+  }
+
+  // ------------------------------------------------------------------ what workers say
+
+  async connected(link: WorkerLink, held: HeldTask[]): Promise<string[]> {
+    const { clock, tokens, timers } = this.#options;
+    const before = this.#workers.get(link.workerId);
+    const worker: Worker = before ?? { link, connected: true, heardAtMs: 0, held: new Set(), leaseTimer: null };
+    worker.link = link;
+    worker.connected = true;
+    worker.heardAtMs = clock.nowMs();
+    this.#workers.set(link.workerId, worker);
+    if (worker.leaseTimer !== null) timers.cancel(worker.leaseTimer);
+    worker.leaseTimer = null;
+    const listed = new Map(held.map(({ taskId, token }) => [taskId, token]));
+    const keep: string[] = [];
+    for (const id of [...worker.held]) {
+      const entry = this.#entries.get(id);
+      const token = listed.get(id);
+      if (entry === undefined) {
+        worker.held.delete(id);
+      } else if (token !== undefined && tokens.hash(token) === entry.row.claim?.tokenHash) {
+        if (!entry.aborting) keep.push(id);
+      } else if (entry.state === 'held') {
+        this.#gone(id, entry);
+      }
+    }
+    this.#armLease(worker);
+    for (const capability of link.capabilities) this.#pump(capability);
+    return keep;
+  }
+
+  disconnected(link: WorkerLink): void {
+    const worker = this.#workers.get(link.workerId);
+    if (worker === undefined || worker.link !== link) return;
+    worker.connected = false;
+    if (worker.held.size === 0) this.#drop(worker);
+  }
+
+  heartbeat(link: WorkerLink, held: string[]): string[] {
+    const worker = this.#workers.get(link.workerId);
+    if (worker === undefined || worker.link !== link) return held;
+    worker.heardAtMs = this.#options.clock.nowMs();
+    const listed = new Set(held);
+    const cancel = held.filter((id) => {
+      const entry = this.#entries.get(id);
+      return entry === undefined || entry.aborting || entry.row.claim?.worker !== link.workerId;
+    });
+    for (const id of [...worker.held]) {
+      const entry = this.#entries.get(id);
+      if (entry === undefined || entry.state !== 'held' || listed.has(id)) {
+        if (entry !== undefined) entry.unlisted = 0;
+        continue;
+      }
+      // One beat may have been under way when the task was pushed.
+      entry.unlisted += 1;
+      if (entry.unlisted > 1) this.#gone(id, entry);
+    }
+    return cancel;
+  }
+
+  async result(link: WorkerLink, taskId: string, token: string, report: WorkReport): Promise<{ discarded: boolean }> {
+    const entry = this.#entries.get(taskId);
+    const claim = entry?.row.claim ?? null;
+    if (
+      entry === undefined ||
+      claim === null ||
+      claim.worker !== link.workerId ||
+      claim.tokenHash !== this.#options.tokens.hash(token)
+    ) {
+      this.#discard(taskId, report);
+      return { discarded: true };
+    }
+    this.#forget(taskId, entry);
+    return { discarded: !(await entry.owner.reported(report)) };
+  }
+
+  #discard(taskId: string, report: WorkReport): void {
+    if ((report.kind !== 'completed' && report.kind !== 'failed') || this.#discarded.has(taskId)) return;
+    this.#discarded.add(taskId);
+    if (this.#discarded.size > DISCARDED_MAX) {
+      const oldest = this.#discarded.values().next().value;
+      if (oldest !== undefined) this.#discarded.delete(oldest);
+    }
+    this.#options.discarded(taskId);
+  }
+
+  log(link: WorkerLink, taskId: string, token: string, stream: 'stdout' | 'stderr', text: string): void {
+    const entry = this.#entries.get(taskId);
+    const claim = entry?.row.claim ?? null;
+    if (entry === undefined || claim === null || entry.aborting) return;
+    if (claim.worker !== link.workerId || claim.tokenHash !== this.#options.tokens.hash(token)) return;
+    entry.owner.log(stream, text);
+  }
+
+  /** Its worker has it no more, and brought no result. */
+  #gone(id: string, entry: Entry): void {
+    this.#forget(id, entry);
+    void entry.owner.reported(entry.aborting ? { kind: 'aborted', outcome: 'aborted' } : { kind: 'lost' });
+  }
+
+  // ------------------------------------------------------------------ leases
+
+  #leaseMs(worker: Worker): number {
+    return worker.link.kind === 'agent' ? this.#options.agentLeaseMs : this.#options.workerLeaseMs;
+  }
+
+  #armLease(worker: Worker): void {
+    worker.leaseTimer = this.#options.timers.at(worker.heardAtMs + this.#leaseMs(worker), () => {
+      worker.leaseTimer = null;
+      const silentMs = this.#options.clock.nowMs() - worker.heardAtMs;
+      if (silentMs < this.#leaseMs(worker)) {
+        this.#armLease(worker);
+        return;
+      }
+      this.#options.log.warn({ worker: worker.link.workerId, name: worker.link.name, silentMs }, 'a worker lost its lease');
+      this.#drop(worker);
+    });
+  }
+
+  /** It is silent for a lease: its tasks are lost, those that are being aborted stay open until it is heard of. */
+  #drop(worker: Worker): void {
+    const { workerId } = worker.link;
+    worker.connected = false;
+    for (const id of [...worker.held]) {
+      const entry = this.#entries.get(id);
+      if (entry === undefined) worker.held.delete(id);
+      else if (!entry.aborting) this.#gone(id, entry);
+    }
+    if (worker.held.size === 0) {
+      if (worker.leaseTimer !== null) this.#options.timers.cancel(worker.leaseTimer);
+      this.#workers.delete(workerId);
+    }
+  }
+
+  // ------------------------------------------------------------------ for people
+
+  workers(): WorkerItem[] {
+    const nowMs = this.#options.clock.nowMs();
+    return [...this.#workers.values()].map(({ link, held, connected, heardAtMs }) => ({
+      id: link.workerId,
+      name: link.name,
+      kind: link.kind,
+      capabilities: [...link.capabilities],
+      slots: link.slots,
+      held: held.size,
+      connected,
+      silentMs: Math.max(0, nowMs - heardAtMs),
+    }));
+  }
+
+  missing(): Record<string, number> {
+    const missing: Record<string, number> = {};
+    for (const [capability, queue] of this.#queues) {
+      const offered = [...this.#workers.values()].some((one) => one.connected && one.link.capabilities.includes(capability));
+      if (!offered) missing[capability] = queue.length;
+    }
+    return missing;
+  }
+}

@@ -1,0 +1,216 @@
+import type { TaskRow } from '../ports/task-queue.ts';
+import type { Task, WorkReport } from '../ports/work.ts';
+import type { ExecutionHost } from './execution-host.ts';
+import { iterationIndexes } from './identity.ts';
+import type { Slot } from './slot.ts';
+
+/** One log event's length in characters, and how many an attempt may have. */
+const LOG_CHARS_MAX = 65_536;
+const LOGS_MAX = 1_000;
+
+/**
+ * The tasks of one execution: which run in this process, which wait in the queue or are held elsewhere.
+ *
+ * A task that finds a free slot here never enters the queue: its start costs no write beyond its node's.
+ */
+export class TaskDesk {
+  readonly #host: ExecutionHost;
+  /** Started here or offered to others, and not reported. */
+  readonly #inFlight = new Map<string, Slot>();
+  /** Reported, and that is not durable yet. */
+  readonly #ended = new Set<string>();
+  /** For the next commit. */
+  queued: TaskRow[] = [];
+  dequeued: string[] = [];
+
+  constructor(host: ExecutionHost) {
+    this.#host = host;
+  }
+
+  get size(): number {
+    return this.#inFlight.size;
+  }
+
+  has(id: string): boolean {
+    return this.#inFlight.has(id);
+  }
+
+  hasEnded(id: string): boolean {
+    return this.#ended.has(id);
+  }
+
+  /** The slot of a reported task, which is in flight no more. */
+  take(id: string): Slot | undefined {
+    const slot = this.#inFlight.get(id);
+    this.#inFlight.delete(id);
+    return slot;
+  }
+
+  noteEnded(id: string): void {
+    this.#ended.add(id);
+  }
+
+  /** Everything is durable. */
+  durable(): void {
+    this.#ended.clear();
+  }
+
+  forgetUnsaved(): void {
+    this.queued = [];
+    this.dequeued = [];
+  }
+
+  /** In the middle of the transition that starts an attempt: is there a slot in this process? */
+  reserve(slot: Slot): void {
+    const { type, where } = slot.node.type;
+    slot.reserved = where !== 'agent' && this.#host.env.work.reserve(type);
+  }
+
+  release(slot: Slot): void {
+    if (!slot.reserved) return;
+    slot.reserved = false;
+    this.#host.env.work.release(slot.node.type.type);
+  }
+
+  /** An attempt began that has no slot here: its task enters the queue with this commit. */
+  enqueue(slot: Slot): void {
+    const task = this.#taskOf(slot);
+    const { type, where } = slot.node.type;
+    const capability = where === 'agent' ? `agent:${String(task.with['pool'])}` : type;
+    slot.queuedTask = { id: task.id, capability, task, queuedAtMs: this.#host.env.clock.nowMs(), claim: null };
+    this.queued.push(slot.queuedTask);
+  }
+
+  /** The attempt has ended: its task leaves the queue with this commit. */
+  dequeue(slot: Slot): void {
+    if (slot.queuedTask === null) return;
+    this.dequeued.push(slot.queuedTask.id);
+    slot.queuedTask = null;
+    slot.claimedBy = null;
+    if (slot.queueTimer !== null) this.#host.env.timers.cancel(slot.queueTimer);
+    slot.queueTimer = null;
+  }
+
+  #taskOf(slot: Slot): Task {
+    const { header } = this.#host;
+    const { type, where } = slot.node.type;
+    return {
+      id: slot.attemptId,
+      executionId: header.id,
+      project: header.project,
+      node: slot.node.path,
+      iterations: iterationIndexes(slot.scope.iterations),
+      attempt: slot.attempt,
+      type,
+      where,
+      with: slot.payload as Record<string, unknown>,
+      secrets: slot.node.secrets,
+      idempotencyKey: `${header.id}/${slot.key}`,
+      workflow: header.workflow.name,
+      workflowHash: header.workflow.hash,
+    };
+  }
+
+  /** Its start is durable. */
+  start(slot: Slot): void {
+    const id = slot.attemptId;
+    this.#inFlight.set(id, slot);
+    if (slot.queuedTask !== null) {
+      this.#offer(slot, slot.queuedTask);
+      return;
+    }
+    slot.reserved = false;
+    this.#host.env.work.start(
+      this.#taskOf(slot),
+      (report) => void this.#host.reported(id, report),
+      (stream, text) => this.#log(id, stream, text),
+    );
+  }
+
+  #offer(slot: Slot, row: TaskRow): void {
+    this.#host.env.dispatcher.offer(row, this.#ownerOf(row.id));
+    this.#armQueueTimeout(slot, row);
+  }
+
+  #ownerOf(id: string) {
+    return {
+      claimed: (worker: { id: string; name: string }) => this.#claimed(id, worker.name),
+      reported: (report: WorkReport) => this.#host.reported(id, report),
+      log: (stream: 'stdout' | 'stderr', text: string) => this.#log(id, stream, text),
+    };
+  }
+
+  /** A restored node: its task may still be in the queue, or in somebody's hands. */
+  restore(slot: Slot, wasQueued: boolean): void {
+    const id = slot.attemptId;
+    if (this.#inFlight.has(id)) this.#inFlight.set(id, slot);
+    if (!wasQueued) return;
+    const row = this.#host.env.dispatcher.restore(id, this.#ownerOf(id));
+    slot.queuedTask = row ?? { id, capability: '', task: this.#taskOf(slot), queuedAtMs: 0, claim: null };
+    if (row === null) return;
+    this.#inFlight.set(id, slot);
+    slot.claimedBy = row.claim?.worker ?? null;
+    if (row.claim === null) this.#armQueueTimeout(slot, row);
+  }
+
+  #armQueueTimeout(slot: Slot, row: TaskRow): void {
+    const { queueTimeoutMs } = slot.node;
+    if (queueTimeoutMs === null) return;
+    const { attempt } = slot;
+    const { timers, dispatcher } = this.#host.env;
+    slot.queueTimer = timers.at(row.queuedAtMs + queueTimeoutMs, () => {
+      slot.queueTimer = null;
+      if (slot.claimedBy !== null || dispatcher.abort(row.id) !== 'withdrawn') return;
+      this.#inFlight.delete(row.id);
+      this.#host.workFailed(slot, attempt, `no worker claimed it within ${queueTimeoutMs} ms`, 'FS_TIMEOUT', true);
+    });
+  }
+
+  #claimed(id: string, name: string): void {
+    const slot = this.#inFlight.get(id);
+    if (slot === undefined || slot.settled) return;
+    if (slot.queueTimer !== null) this.#host.env.timers.cancel(slot.queueTimer);
+    slot.queueTimer = null;
+    slot.claimedBy = name;
+    this.#host.claimed(slot, name);
+  }
+
+  #log(id: string, stream: 'stdout' | 'stderr', text: string): void {
+    const slot = this.#inFlight.get(id);
+    if (slot === undefined || slot.settled || slot.attemptId !== id || slot.logs >= LOGS_MAX) return;
+    slot.logs += 1;
+    const truncated = slot.logs === LOGS_MAX || text.length > LOG_CHARS_MAX;
+    const data = { stream, text: text.slice(0, LOG_CHARS_MAX) };
+    this.#host.logged(slot, truncated ? { ...data, truncated: true } : data);
+  }
+
+  /**
+   * Ends a task for real: `told`, its report follows; `withdrawn`, nobody had it; `ended`, it had reported;
+   * `unknown`, it was never handed out, or the process that ran it is gone.
+   */
+  abort(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
+    const id = slot.attemptId;
+    this.release(slot);
+    if (!this.#inFlight.has(id)) return this.#ended.has(id) ? 'ended' : 'unknown';
+    if (slot.queuedTask === null) {
+      this.#host.env.work.abort(id);
+      return 'told';
+    }
+    const how = this.#host.env.dispatcher.abort(id);
+    if (how !== 'told' || slot.node.type.where === 'agent') this.#inFlight.delete(id);
+    return how;
+  }
+
+  /** As `abort`, and its report is of no interest. */
+  abandon(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
+    const how = this.abort(slot);
+    this.#inFlight.delete(slot.attemptId);
+    return how;
+  }
+
+  abortAll(): void {
+    for (const [id, slot] of this.#inFlight) {
+      if (slot.queuedTask === null) this.#host.env.work.abort(id);
+    }
+  }
+}
