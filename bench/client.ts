@@ -9,7 +9,7 @@ import type { EngineItem, ExecutionEvent, ExecutionRecord, Json, Results, Workfl
 const CONNECTIONS = 32;
 const EVENTS_PAGE = 1_000;
 /** Without an end for so long, a figure is given up. */
-const STALLED_MS = 120_000;
+const STALLED_MS = 30_000;
 
 /** Engine.IO and Socket.IO packet types, as they begin a frame. */
 const OPENED = '0';

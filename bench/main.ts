@@ -90,7 +90,13 @@ async function run(figure: Figure, directory: string, faults: string[]): Promise
     progress: (text) => progress(`${figure.name}: ${text}`),
     async server(more = {}) {
       const server = new BenchServer({ directory, profiles, ...more });
-      closing.unshift(() => server.close());
+      closing.unshift(async () => {
+        await server.close();
+        bench.check(
+          server.log.length === 0,
+          `the server complained ${server.log.length} times, first: ${server.log[0]}`,
+        );
+      });
       return server.start();
     },
     async client(server, { ends }) {

@@ -29,6 +29,8 @@ export interface CpuTimes {
 export class BenchServer {
   readonly dataDir: string;
   readonly #options: ServerOptions;
+  /** What it wrote to stderr: nothing, when all is well. */
+  readonly log: string[] = [];
   #child: ChildProcess | null = null;
   #url = '';
   /** When its process was started last, on the wall clock. */
@@ -54,13 +56,15 @@ export class BenchServer {
     const serve = ['serve', '--port', '0', '--data', this.dataDir, '--demo', '0', '--json'];
     this.startedAtMs = Date.now();
     const child = spawn(process.execPath, [...flags, join(ROOT, 'bin', 'fullstop.js'), ...serve], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, ...(httpAllow === undefined ? {} : { FULLSTOP_HTTP_ALLOW: httpAllow }) },
     });
     this.#child = child;
+    createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', (text) => this.log.push(text));
     const ended = once(child, 'exit').then(([code]) => {
       throw new Error(`the server ended with ${code} before it listened`);
     });
+    ended.catch(() => {});
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     const [line] = (await Promise.race([once(lines, 'line'), ended])) as [string];
     this.#url = (JSON.parse(line) as { url: string }).url;
@@ -82,6 +86,7 @@ export class BenchServer {
     const child = this.#child;
     this.#child = null;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', (text) => this.log.push(text));
     const ended = once(child, 'exit');
     child.kill(signal);
     await ended;

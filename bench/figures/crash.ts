@@ -56,7 +56,8 @@ export const crash: Figure = {
       const [record, events, results] = await Promise.all([reader.record(id), reader.events(id), reader.results(id)]);
       bench.check(record.status === 'Complete', `${id} is ${record.status}: ${record.error}`);
       checkNodes(id, events, needs, bench.check);
-      const untilMs = (node = ''): number => Date.parse((results.nodes[node]?.output as { until: string }).until);
+      const untilMs = (node = ''): number =>
+        Date.parse((results.nodes[node]?.output as { until?: string })?.until ?? '');
       for (const [node, { endedAt }] of Object.entries(record.nodes)) {
         const earlyMs = untilMs(node) - Date.parse(endedAt ?? '');
         bench.check(earlyMs <= 0, `${id}/${node} ended ${earlyMs} ms early`);
