@@ -7,6 +7,7 @@ import { parseDuration } from './duration.ts';
 import { hashDefinition } from './hash.ts';
 import { type OutlineGraph, type OutlineNode, objectOr, type Raw } from './outline.ts';
 import { invalidDefinition, parseDefinition } from './parse.ts';
+import { secretReferences } from './secrets.ts';
 import type { CompiledNode, CompiledWorkflow, Graph, InputSpec, ScheduleSpec } from './types.ts';
 
 export { checkDefinition };
@@ -112,6 +113,7 @@ function layOutNode(outline: OutlineNode, outer: CompiledNode | null): CompiledN
   const { raw, name } = outline;
   const type = outline.type as NodeType;
   const retry = objectOr(raw['retry']);
+  const with_ = (raw['with'] as Json | undefined) ?? null;
   const node: CompiledNode = {
     name,
     path: outer === null ? name : `${outer.path}/${name}`,
@@ -130,7 +132,8 @@ function layOutNode(outline: OutlineNode, outer: CompiledNode | null): CompiledN
     },
     rerun: raw['rerun'] !== false,
     continueOnError: raw['continueOnError'] === true,
-    with: (raw['with'] as Json | undefined) ?? null,
+    with: with_,
+    secrets: type.secrets ? secretReferences(with_) : [],
     keys: layOutKeys(type, raw),
     body: null,
     outer,

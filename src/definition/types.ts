@@ -1,4 +1,5 @@
 import type { NodeType } from '../nodes/node-type.ts';
+import type { SecretReference } from '../ports/work.ts';
 import type { Json } from '../wire.ts';
 
 /** A saved definition, checked and laid out for running. Made once per hash by `compile` and shared. */
@@ -67,6 +68,8 @@ export interface CompiledNode {
   continueOnError: boolean;
   /** As in the file, templates unrendered; null where there is none. */
   with: Json;
+  /** Where `with` names secrets, and which. */
+  secrets: SecretReference[];
   /** The type's own keys, parsed (durations in ms under their names in the file plus `Ms`). */
   keys: {
     trigger?: string;

@@ -1,3 +1,5 @@
+import { agentNode } from './agent.ts';
+import { aiNode } from './ai.ts';
 import { delayNode } from './delay.ts';
 import { failNode } from './fail.ts';
 import { foreachNode } from './foreach.ts';
@@ -10,8 +12,7 @@ import { workflowNode } from './workflow.ts';
 
 /** Every node type by name. A new one is its file and its line here. */
 export const nodeTypes: Map<string, NodeType> = new Map(
-  [setNode, httpNode, whileNode, foreachNode, workflowNode, delayNode, holdNode, failNode].map((type) => [
-    type.type,
-    type,
-  ]),
+  [setNode, httpNode, aiNode, agentNode, whileNode, foreachNode, workflowNode, delayNode, holdNode, failNode].map(
+    (type) => [type.type, type],
+  ),
 );

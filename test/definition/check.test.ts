@@ -166,6 +166,48 @@ describe('checkDefinition', () => {
         /expected/,
       ],
       [
+        'an ai node with prompt and messages',
+        workflow('  a: { type: ai, with: { model: m, prompt: x, messages: [{ role: user, content: x }] } }'),
+        'nodes.a',
+        3,
+        /found both/,
+      ],
+      [
+        'an ai node that asks nothing',
+        workflow('  a: { type: ai, with: { model: m, system: x } }'),
+        'nodes.a',
+        3,
+        /found neither/,
+      ],
+      [
+        'an ai node without a model',
+        workflow('  a: { type: ai, with: { prompt: x } }'),
+        'nodes.a.with.model',
+        3,
+        /missing/,
+      ],
+      [
+        'a message of nobody',
+        workflow('  a: { type: ai, with: { model: m, messages: [{ role: tool, content: x }] } }'),
+        'nodes.a.with.messages[0].role',
+        3,
+        /expected system, user or assistant/,
+      ],
+      [
+        'an agent node without a tool',
+        workflow('  a: { type: agent, with: { pool: p } }'),
+        'nodes.a.with.tool',
+        3,
+        /missing/,
+      ],
+      [
+        'a secret in an agent node',
+        workflow('  a: { type: agent, with: { pool: p, tool: t, args: ["${{ secrets.X }}"] } }'),
+        'nodes.a.with.args[0]',
+        3,
+        /secrets may stand only/,
+      ],
+      [
         'a bad workflow reference',
         workflow('  a: { type: workflow, with: { workflow: "x@1" } }'),
         'nodes.a.with.workflow',
@@ -576,6 +618,10 @@ describe('checkDefinition', () => {
         ),
         'yaml',
       );
+    });
+
+    it('takes secrets in ai nodes', () => {
+      loadDefinition(workflow('  a: { type: ai, with: { model: m, prompt: "${{ secrets.X }}" } }'), 'yaml');
     });
 
     it('takes all top-level nodes in outputs, and only those', () => {

@@ -6,7 +6,7 @@ import { workflowJsonSchema } from '../../src/definition/json-schema.ts';
 import { nodeTypes } from '../../src/nodes/registry.ts';
 import { compiled, thrownBy, workflow } from './support.ts';
 
-/** The example of the design, without the types that are not here yet. */
+/** The example of the design, without the type that is not here yet. */
 const example = `
 name: perimeter-scan
 inputs:
@@ -33,16 +33,20 @@ nodes:
     needs: [poll]
     trigger: approve
   triage:
-    type: set
+    type: ai
     needs: [approve]
     if: "nodes.poll.output.last.check.body.findings.size() > 0"
-    with: { value: "Rank these findings: \${{ nodes.poll.output.last.check.body.findings }}" }
+    with: { model: default, prompt: "Rank these findings: \${{ nodes.poll.output.last.check.body.findings }}" }
+  onsite:
+    type: agent
+    needs: [approve]
+    with: { pool: datacentre-a, tool: nmap, args: ["-sV", "\${{ input.target }}"] }
 `;
 
 describe('loadDefinition', () => {
   it('compiles the example of the design', () => {
     const { compiled: workflow } = loadDefinition(example, 'yaml');
-    const [resolve, poll, approve, triage] = workflow.graph.nodes;
+    const [resolve, poll, approve, triage, onsite] = workflow.graph.nodes;
     expect(workflow).to.deep.include({
       name: 'perimeter-scan',
       description: null,
@@ -54,7 +58,7 @@ describe('loadDefinition', () => {
       failFast: false,
       onFailure: null,
       outputs: null,
-      outputReads: ['triage'],
+      outputReads: ['triage', 'onsite'],
     });
     expect(resolve).to.deep.include({
       path: 'resolve',
@@ -79,7 +83,8 @@ describe('loadDefinition', () => {
     expect(triage?.condition).to.equal('nodes.poll.output.last.check.body.findings.size() > 0');
     expect(triage?.reads).to.deep.equal(['poll']);
     expect(workflow.graph.roots).to.deep.equal([resolve]);
-    expect(workflow.graph.leaves).to.deep.equal([triage]);
+    expect(workflow.graph.leaves).to.deep.equal([triage, onsite]);
+    expect([triage?.type.where, onsite?.type.where]).to.deep.equal(['worker', 'agent']);
     expect(poll?.needs).to.deep.equal([resolve]);
     expect(resolve?.dependents).to.deep.equal([poll]);
   });
@@ -146,6 +151,37 @@ outputs: { o: "\${{ nodes.b.output }} \${{ has(nodes.a.output.q) }}" }
     expect(inner?.reads).to.have.members(['a', 'x']);
     expect(inner?.body?.byName.get('y')?.reads).to.have.members(['a', 'x']);
     expect(readsOfOutputs(workflow)).to.have.members(['a', 'b']);
+  });
+
+  describe('secrets', () => {
+    const secretsOf = (with_: string) =>
+      compiled(`name: a\nnodes: { a: { type: http, with: ${with_} } }`).graph.nodes[0]?.secrets;
+
+    it('are noted with their places and names', () => {
+      expect(
+        secretsOf(
+          '{ url: "http://x/${{secrets.A}}/${{ 1 }}/${{ secrets.B }}${{ secrets.A }}", headers: { "a.b": "Bearer ${{ secrets.C }}" }, json: [1, ["${{ secrets.D }}"]] }',
+        ),
+      ).to.deep.equal([
+        { path: ['url'], names: ['A', 'B', 'A'] },
+        { path: ['headers', 'a.b'], names: ['C'] },
+        { path: ['json', 1, 0], names: ['D'] },
+      ]);
+    });
+
+    it('are none where a string only reads like one, or is computed', () => {
+      expect(secretsOf('{ url: "http://x/secrets.A", body: "${{ \'$\' + \'{{ secrets.A }}\' }}" }')).to.deep.equal([]);
+    });
+
+    it('are noted in bodies too', () => {
+      const loop = compiled(
+        workflow(
+          '  a: { type: while, condition: "true", maxIterations: 1, body: { b: { type: http, with: { url: "${{ secrets.U }}" } } } }',
+        ),
+      ).graph.nodes[0];
+      expect(loop?.secrets).to.deep.equal([]);
+      expect(loop?.body?.nodes[0]?.secrets).to.deep.equal([{ path: ['url'], names: ['U'] }]);
+    });
   });
 
   it('reads the leaves for outputs where none are named', () => {
