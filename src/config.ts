@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseDuration } from './definition/duration.ts';
 import { FullstopError, hasCode } from './errors.ts';
+import { type ModelSettings, readModels, variableOf } from './model-settings.ts';
 
 export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -26,6 +27,16 @@ export interface Config {
   demo: boolean;
   /** `host` or `host:port` that http nodes may reach although the address guard refuses them. */
   httpAllow: string[];
+  /** Tasks that the server itself runs at once; 0: none, all wait for workers. */
+  slots: number;
+  /** Address of the container engine; null: the usual sockets of Docker and Podman. */
+  dockerHost: string | null;
+  /** Patterns of the images that container nodes may run, `*` for any characters; none: no image. */
+  images: string[];
+  /** What ai nodes may name as their model. */
+  models: ModelSettings;
+  /** Where `secrets.NAME` is looked up; null: nowhere. */
+  secrets: SecretsSetting | null;
   /** How long running attempts may go on after SIGTERM; 0: not at all. */
   drainMs: number;
   /** Executions running at once, at least 1; more wait as Pending. */
@@ -35,6 +46,9 @@ export interface Config {
   logLevel: LogLevel;
 }
 
+/** Variables of the environment that begin with `prefix`, or a file of names and values. */
+export type SecretsSetting = { kind: 'env'; prefix: string } | { kind: 'file'; path: string };
+
 export const configDefaults: Readonly<Config> = {
   host: '127.0.0.1',
   port: 4747,
@@ -42,6 +56,11 @@ export const configDefaults: Readonly<Config> = {
   adminKey: null,
   demo: true,
   httpAllow: [],
+  slots: 4096,
+  dockerHost: null,
+  images: [],
+  models: {},
+  secrets: null,
   drainMs: 10_000,
   maxRunning: 10_000,
   retentionMs: 30 * 86_400_000,
@@ -62,6 +81,10 @@ export interface Setting<K extends keyof Config = keyof Config> {
   secret?: true;
   /** undefined: not what is expected. */
   parse(text: string): Config[K] | undefined;
+  /** What was found instead; for a text that may hold a secret in the wrong place. */
+  misfit?(text: string): string;
+  /** What `doctor` shows in place of the text. */
+  show?(text: string): string;
 }
 
 const setting = <K extends keyof Config>(row: Setting<K>): Setting => row as unknown as Setting;
@@ -137,6 +160,73 @@ export const settings: readonly Setting[] = [
     parse: parseHosts,
   }),
   setting({
+    key: 'slots',
+    env: 'FULLSTOP_SLOTS',
+    flag: 'slots',
+    placeholder: 'COUNT',
+    help: 'tasks (http, ai, container) that the server itself runs at once; 0: none, all wait for workers',
+    shown: '4096',
+    expected: 'a whole number from 0 to 100000',
+    parse: (text) => wholeNumber(text, 0, 100_000),
+  }),
+  setting({
+    key: 'dockerHost',
+    env: 'DOCKER_HOST',
+    flag: 'docker-host',
+    placeholder: 'ADDRESS',
+    help: 'container engine: Docker, or Podman with its socket',
+    shown: 'the usual sockets of Docker and Podman',
+    expected: 'unix:///PATH, or an address that begins with tcp://, http://, https://, ssh:// or npipe://',
+    parse: (text) => (/^(unix:\/\/\/|(tcp|https?|ssh|npipe):\/\/.)\S*$/.test(text) ? text : undefined),
+    misfit: () => 'another address',
+    show: (text) => text.replace(/\/\/[^/@]*@/, '//***@'),
+  }),
+  setting({
+    key: 'images',
+    env: 'FULLSTOP_IMAGES',
+    flag: 'images',
+    placeholder: 'PATTERNS',
+    help: 'comma-separated images that container nodes may run; * stands for any characters',
+    shown: 'none',
+    expected: 'comma-separated images, such as alpine:3.20,registry.example/team/*',
+    parse: parseImages,
+  }),
+  setting({
+    key: 'models',
+    env: 'FULLSTOP_MODELS',
+    flag: 'models',
+    placeholder: 'JSON|@FILE',
+    help: 'language models that ai nodes may name: {NAME: {baseURL, model, apiKey: "env:VAR"}}',
+    shown: 'none',
+    expected: 'JSON, or @FILE with it: {NAME: {baseURL, model, apiKey: "env:VAR"}}',
+    parse: (text) => {
+      const read = readModels(text);
+      return 'models' in read ? read.models : undefined;
+    },
+    misfit: (text) => {
+      const read = readModels(text);
+      return 'fault' in read ? read.fault : '';
+    },
+    show: (text) => {
+      const read = readModels(text);
+      if ('fault' in read) return '(set)';
+      return Object.entries(read.models)
+        .map(([name, { baseURL, model }]) => `${name}: ${model} at ${baseURL}`)
+        .join(', ');
+    },
+  }),
+  setting({
+    key: 'secrets',
+    env: 'FULLSTOP_SECRETS',
+    flag: 'secrets',
+    placeholder: 'SOURCE',
+    help: 'where secrets.NAME is looked up: env:PREFIX_ (variables PREFIX_NAME) or @FILE (JSON, or KEY=VALUE lines)',
+    shown: 'none',
+    expected: 'env:PREFIX_, with a prefix that no setting of this program has, or @FILE',
+    parse: parseSecretsSetting,
+    misfit: (text) => (text.startsWith('env:') ? JSON.stringify(text) : `${text.length} characters`),
+  }),
+  setting({
     key: 'drainMs',
     env: 'FULLSTOP_DRAIN_MS',
     flag: 'drain-ms',
@@ -202,7 +292,6 @@ export function processEnvironment(): Environment {
  * not fit, a flag given twice with different values, and an unknown flag or FULLSTOP_ variable.
  */
 export function resolveConfig(env: Environment = processEnvironment(), flags: Flags = {}): Config {
-  refuseUnknown(env, flags);
   const config: Record<string, unknown> = { ...configDefaults, dataDir: resolve(configDefaults.dataDir) };
   for (const row of settings) {
     const given = read(row, env, flags);
@@ -211,6 +300,7 @@ export function resolveConfig(env: Environment = processEnvironment(), flags: Fl
     if (value === undefined) throw invalid(given.name, row.expected, found(row, given.text));
     config[row.key] = value;
   }
+  refuseUnknown(env, flags, config as unknown as Config);
   return config as unknown as Config;
 }
 
@@ -219,7 +309,8 @@ export function explainConfig(env: Environment = processEnvironment(), flags: Fl
   return settings.map((row) => {
     const given = read(row, env, flags);
     if (given === null) return { setting: row, shown: row.shown, from: 'default' };
-    return { setting: row, shown: row.secret ? '(set)' : given.text, from: given.from };
+    const hidden = row.secret || (row.misfit !== undefined && row.parse(given.text) === undefined);
+    return { setting: row, shown: hidden ? '(set)' : (row.show?.(given.text) ?? given.text), from: given.from };
   });
 }
 
@@ -228,10 +319,12 @@ const otherVariables = ['FULLSTOP_URL', 'FULLSTOP_KEY', 'FULLSTOP_INPUT'];
 /** Kubernetes injects these beside a service named `fullstop`. */
 const injectedVariable = /^FULLSTOP_(SERVICE_|PORT_\d+_)/;
 
-function refuseUnknown(env: Environment, flags: Flags): void {
+function refuseUnknown(env: Environment, flags: Flags, { secrets, models }: Config): void {
+  const keys = Object.values(models).map(({ apiKey }) => (apiKey === null ? null : variableOf(apiKey)));
   for (const name of Object.keys(env)) {
     if (!name.startsWith('FULLSTOP_') || otherVariables.includes(name) || injectedVariable.test(name)) continue;
-    if (settings.some((row) => row.env === name)) continue;
+    if (settings.some((row) => row.env === name) || keys.includes(name)) continue;
+    if (secrets?.kind === 'env' && name.startsWith(secrets.prefix)) continue;
     throw invalid(name, `one of ${settings.map((row) => row.env).join(', ')}`, 'a variable of no meaning');
   }
   for (const [name, value] of Object.entries(flags)) {
@@ -259,7 +352,8 @@ function read(
   return text === undefined || text === '' ? null : { name: row.env, text, from: 'environment' };
 }
 
-const found = (row: Setting, text: string): string => (row.secret ? `${text.length} characters` : JSON.stringify(text));
+const found = (row: Setting, text: string): string =>
+  row.secret ? `${text.length} characters` : (row.misfit?.(text) ?? JSON.stringify(text));
 
 function invalid(flag: string, expected: string, what: string): FullstopError {
   return new FullstopError('FS_INVALID', `${flag}: expected ${expected}, found ${what}`, {
@@ -279,6 +373,22 @@ function parseHosts(text: string): string[] | undefined {
     return match !== null && (match[1] === undefined || (Number(match[1]) >= 1 && Number(match[1]) <= 65_535));
   });
   return fits ? [...new Set(hosts)] : undefined;
+}
+
+function parseImages(text: string): string[] | undefined {
+  const images = text.split(',').map((image) => image.trim());
+  return images.every((image) => /^[A-Za-z0-9*][\w.:/@*-]*$/.test(image)) ? [...new Set(images)] : undefined;
+}
+
+function parseSecretsSetting(text: string): SecretsSetting | undefined {
+  if (text.startsWith('@')) {
+    return text.length > 1 && !text.includes('\0') ? { kind: 'file', path: resolve(text.slice(1)) } : undefined;
+  }
+  const prefix = /^env:([A-Za-z_]\w*)$/.exec(text)?.[1];
+  if (prefix === undefined) return undefined;
+  // Such as FULLSTOP_: secrets.ADMIN_KEY would be the administrator's key.
+  const own = [...settings.map((row) => row.env), ...otherVariables];
+  return own.some((name) => name.startsWith(prefix)) ? undefined : { kind: 'env', prefix };
 }
 
 /** What a running server leaves in its data directory. */

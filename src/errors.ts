@@ -38,6 +38,10 @@ export const errorCodes = {
   FS_HTTP_NETWORK: { status: 502, retryable: true },
   FS_HTTP_BLOCKED: { status: 403, retryable: false },
   FS_HTTP_TOO_LARGE: { status: 502, retryable: false },
+  FS_AI_MODEL: { status: 400, retryable: false },
+  FS_AI_CALL: { status: 502, retryable: true },
+  FS_AI_OUTPUT: { status: 502, retryable: true },
+  FS_SECRET: { status: 400, retryable: false },
   FS_NODE_VERSION: { status: 500, retryable: false },
 } as const satisfies Record<string, { status: number; retryable: boolean }>;
 

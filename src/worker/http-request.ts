@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { FullstopError } from '../errors.ts';
 import type { Task } from '../ports/work.ts';
+import type { Hide } from './secrets.ts';
 
 /** What an `http` node asks for, checked and complete. */
 export interface HttpRequest {
@@ -48,8 +49,8 @@ const schema = z.strictObject({
   redirects: z.int().min(0).max(20).default(5),
 });
 
-/** @throws FS_INVALID */
-export function parseHttpRequest(task: Task): HttpRequest {
+/** `hide` takes secrets out of texts that are cut. @throws FS_INVALID */
+export function parseHttpRequest(task: Task, hide: Hide): HttpRequest {
   const parsed = schema.safeParse(task.with);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
@@ -58,7 +59,7 @@ export function parseHttpRequest(task: Task): HttpRequest {
   const { url: address, method, query, json, body, expect, maxBytes, redirects } = parsed.data;
   const url = URL.parse(address);
   if (url === null || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
-    throw invalid('with.url', `expected an http or https URL, found "${address.slice(0, 100)}"`);
+    throw invalid('with.url', `expected an http or https URL, found "${hide(address).slice(0, 100)}"`);
   }
   for (const [name, value] of Object.entries(query)) {
     for (const item of Array.isArray(value) ? value : [value]) if (item !== null) url.searchParams.append(name, item);
@@ -79,7 +80,7 @@ export function parseHttpRequest(task: Task): HttpRequest {
   setUnlessGiven('user-agent', 'fullstop');
   setUnlessGiven('idempotency-key', task.idempotencyKey);
   return {
-    title: `${method} ${url.origin}${url.pathname}`.slice(0, 200),
+    title: hide(`${method} ${url.origin}${url.pathname}`).slice(0, 200),
     url,
     method,
     headers,

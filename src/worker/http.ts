@@ -3,10 +3,9 @@ import { brotliDecompress, gunzip, inflate, zstdDecompress } from 'node:zlib';
 import type { Dispatcher } from 'undici';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
 import { type Connection, Connections } from './connections.ts';
-import type { Executor } from './executor.ts';
 import { bareHost, type HttpAllow } from './guard.ts';
 import { type HttpRequest, parseHttpRequest } from './http-request.ts';
-import { refuseSecrets } from './secrets.ts';
+import { type Hide, type HidingExecutor, hideNothing } from './secrets.ts';
 
 /** How much of an unexpected answer a failure's message quotes. */
 const excerptChars = 200;
@@ -22,12 +21,11 @@ export interface HttpExecutorOptions {
  * A request goes to a public address only, checked when the connection is made, at every redirect again. As many
  * run at once as are asked for, each on a connection of its own that is reused when it is idle.
  */
-export function createHttpExecutor({ allow = () => false }: HttpExecutorOptions = {}): Executor {
+export function createHttpExecutor({ allow = () => false }: HttpExecutorOptions = {}): HidingExecutor {
   const connections = new Connections();
   return {
-    async run(task, signal) {
-      refuseSecrets(task);
-      const request = parseHttpRequest(task);
+    async run(task, signal, _log, hide = hideNothing) {
+      const request = parseHttpRequest(task, hide);
       for (let hop = 0; ; hop++) {
         const port = Number(request.url.port) || (request.url.protocol === 'https:' ? 443 : 80);
         if (signal.aborted) throw aborted;
@@ -35,7 +33,7 @@ export function createHttpExecutor({ allow = () => false }: HttpExecutorOptions 
         const { answer: arriving } = new Exchange(request, connections, connection, signal);
         const answer = await arriving;
         const target = hop < request.redirects ? redirectTarget(answer, request.url) : null;
-        if (target === null) return await outputOf(request, answer);
+        if (target === null) return await outputOf(request, answer, hide);
         follow(request, answer.status, target);
       }
     },
@@ -181,13 +179,13 @@ const decoders: Record<string, (bytes: Buffer, options: { maxOutputLength: numbe
 };
 
 /** The node's output, or the failure the answer is. @throws FS_HTTP_STATUS, FS_HTTP_TOO_LARGE, FS_FAILED */
-async function outputOf(request: HttpRequest, answer: Answer): Promise<unknown> {
+async function outputOf(request: HttpRequest, answer: Answer, hide: Hide): Promise<unknown> {
   const { status, headers } = answer;
   const type = typeof headers['content-type'] === 'string' ? headers['content-type'] : '';
   const text = textOf(await decoded(request, answer), type);
   if (!request.expect.some(([first, last]) => first <= status && status <= last)) {
     const wanted = request.expect.map(([first, last]) => (first === last ? `${first}` : `${first}-${last}`)).join(', ');
-    const excerpt = text.slice(0, excerptChars).replace(/\s+/g, ' ').trim();
+    const excerpt = hide(text).slice(0, excerptChars).replace(/\s+/g, ' ').trim();
     throw new FullstopError(
       'FS_HTTP_STATUS',
       `${request.title}: expected status ${wanted}, found ${status}${excerpt === '' ? '' : ` (${excerpt})`}`,
@@ -196,7 +194,7 @@ async function outputOf(request: HttpRequest, answer: Answer): Promise<unknown> 
   return {
     status,
     headers: Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, joined(name, value)])),
-    body: isJson(type) ? parseJson(request, text) : text,
+    body: isJson(type) ? parseJson(request, text, hide) : text,
   };
 }
 
@@ -224,12 +222,14 @@ function isJson(type: string): boolean {
   return /^\s*(application|text)\/([\w.+-]+\+)?json\s*(;|$)/i.test(type);
 }
 
-function parseJson({ title }: HttpRequest, text: string): unknown {
+function parseJson({ title }: HttpRequest, text: string, hide: Hide): unknown {
   if (text.trim() === '') return null;
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new FullstopError('FS_FAILED', `${title}: the answer says it is JSON and is not: ${messageOf(error)}`);
+    // The parser quotes what is around the fault, and may cut a secret.
+    const why = hide(text) === text ? `: ${messageOf(error)}` : '';
+    throw new FullstopError('FS_FAILED', `${title}: the answer says it is JSON and is not${why}`);
   }
 }
 

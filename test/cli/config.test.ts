@@ -41,6 +41,11 @@ describe('configuration', () => {
       adminKey: null,
       demo: true,
       httpAllow: [],
+      slots: 4096,
+      dockerHost: null,
+      images: [],
+      models: {},
+      secrets: null,
       drainMs: 10_000,
       maxRunning: 10_000,
       retentionMs: 30 * DAY_MS,
@@ -65,6 +70,30 @@ describe('configuration', () => {
       'httpAllow',
       ['intranet.example', '10.0.0.5:8080', '[::1]:80'],
     ],
+    ['FULLSTOP_SLOTS', 'slots', '0', 'slots', 0],
+    ['DOCKER_HOST', 'docker-host', 'unix:///run/docker.sock', 'dockerHost', 'unix:///run/docker.sock'],
+    ['DOCKER_HOST', 'docker-host', 'tcp://10.0.0.5:2375', 'dockerHost', 'tcp://10.0.0.5:2375'],
+    [
+      'FULLSTOP_IMAGES',
+      'images',
+      'alpine:3.20, registry.example:5000/team/*,busybox@sha256:0a',
+      'images',
+      ['alpine:3.20', 'registry.example:5000/team/*', 'busybox@sha256:0a'],
+    ],
+    ['FULLSTOP_MODELS', 'models', '{}', 'models', {}],
+    [
+      'FULLSTOP_MODELS',
+      'models',
+      '{"a": {"baseURL": "http://x/v1", "model": "m"}, "b": {"baseURL": "https://y", "model": "n", "apiKey": "env:K"}}',
+      'models',
+      {
+        a: { baseURL: 'http://x/v1', model: 'm', apiKey: null },
+        b: { baseURL: 'https://y', model: 'n', apiKey: 'env:K' },
+      },
+    ],
+    ['FULLSTOP_SECRETS', 'secrets', 'env:APP_', 'secrets', { kind: 'env', prefix: 'APP_' }],
+    ['FULLSTOP_SECRETS', 'secrets', 'env:FULLSTOP_SECRET_', 'secrets', { kind: 'env', prefix: 'FULLSTOP_SECRET_' }],
+    ['FULLSTOP_SECRETS', 'secrets', '@some/file', 'secrets', { kind: 'file', path: resolve('some/file') }],
     ['FULLSTOP_DRAIN_MS', 'drain-ms', '0', 'drainMs', 0],
     ['FULLSTOP_MAX_RUNNING', 'max-running', '1', 'maxRunning', 1],
     ['FULLSTOP_RETENTION', 'retention', '12h', 'retentionMs', DAY_MS / 2],
@@ -94,6 +123,25 @@ describe('configuration', () => {
     ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'a,,b'],
     ['FULLSTOP_HTTP_ALLOW', 'http-allow', 'a:0'],
     ['FULLSTOP_HTTP_ALLOW', 'http-allow', '*'],
+    ['FULLSTOP_SLOTS', 'slots', '-1'],
+    ['DOCKER_HOST', 'docker-host', '/run/docker.sock'],
+    ['DOCKER_HOST', 'docker-host', 'ftp://x'],
+    ['FULLSTOP_IMAGES', 'images', 'a,,b'],
+    ['FULLSTOP_IMAGES', 'images', 'a b'],
+    ['FULLSTOP_MODELS', 'models', '{'],
+    ['FULLSTOP_MODELS', 'models', '[]'],
+    ['FULLSTOP_MODELS', 'models', '@no/such/file'],
+    ['FULLSTOP_MODELS', 'models', '{"a": {"baseURL": "x", "model": "m"}}'],
+    ['FULLSTOP_MODELS', 'models', '{"a": {"baseURL": "http://x"}}'],
+    ['FULLSTOP_MODELS', 'models', '{"a": {"baseURL": "http://u:p@x", "model": "m"}}'],
+    ['FULLSTOP_MODELS', 'models', '{"a": {"baseURL": "http://x", "model": "m", "apiKey": "sk-0123456789"}}'],
+    ['FULLSTOP_MODELS', 'models', '{"a": {"baseURL": "http://x", "model": "m", "key": "env:K"}}'],
+    ['FULLSTOP_MODELS', 'models', '{"a b": {"baseURL": "http://x", "model": "m"}}'],
+    ['FULLSTOP_SECRETS', 'secrets', 'env:'],
+    ['FULLSTOP_SECRETS', 'secrets', 'env:FULLSTOP_'],
+    ['FULLSTOP_SECRETS', 'secrets', 'env:F'],
+    ['FULLSTOP_SECRETS', 'secrets', '@'],
+    ['FULLSTOP_SECRETS', 'secrets', 'hunter2'],
     ['FULLSTOP_DRAIN_MS', 'drain-ms', '10s'],
     ['FULLSTOP_MAX_RUNNING', 'max-running', '0'],
     ['FULLSTOP_RETENTION', 'retention', '30 days'],
@@ -152,6 +200,43 @@ describe('configuration', () => {
     expect(JSON.stringify(explainConfig(env, {}))).to.not.contain('short secret');
   });
 
+  it('never shows a key that stands where its name should, or a secret in place of its source', () => {
+    const rows = [
+      ['FULLSTOP_MODELS', '{"a": {"baseURL": "http://x", "model": "m", "apiKey": "sk-hunter2"}}'],
+      ['FULLSTOP_MODELS', '{"a": sk-hunter2}'],
+      ['FULLSTOP_MODELS', '{"a": {"baseURL": "http://u:sk-hunter2@x", "model": "m"}}'],
+      ['FULLSTOP_SECRETS', 'sk-hunter2'],
+      ['DOCKER_HOST', 'sk-hunter2'],
+      ['DOCKER_HOST', 'ssh://u:sk-hunter2@x'],
+    ] as const;
+    for (const [name, text] of rows) {
+      const env = { [name]: text };
+      if (!text.startsWith('ssh:')) expect(fault(() => resolveConfig(env, {})).message, text).to.not.contain('hunter2');
+      expect(JSON.stringify(explainConfig(env, {}).map(({ shown }) => shown)), text).to.not.contain('hunter2');
+    }
+  });
+
+  it('shows the names and places of models', () => {
+    const text = '{"a": {"baseURL": "http://x/v1", "model": "m", "apiKey": "env:K"}}';
+    const row = explainConfig({ FULLSTOP_MODELS: text }, {}).find(({ setting }) => setting.key === 'models');
+    expect(row?.shown).to.equal('a: m at http://x/v1');
+  });
+
+  it('reads models from a file', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'fullstop-config-'));
+    const file = join(directory, 'models.json');
+    writeFileSync(file, '{"a": {"baseURL": "http://x", "model": "m"}}');
+    expect(resolveConfig({ FULLSTOP_MODELS: `@${file}` }, {}).models).to.have.property('a');
+    rmSync(directory, { recursive: true });
+  });
+
+  it('takes variables of this prefix that the configuration itself names', () => {
+    const models = '{"a": {"baseURL": "http://x", "model": "m", "apiKey": "env:FULLSTOP_MODEL_KEY"}}';
+    const env = { FULLSTOP_MODEL_KEY: 'x', FULLSTOP_SECRET_TOKEN: 'y' };
+    expect(fault(() => resolveConfig(env, {})).details.flag).to.equal('FULLSTOP_MODEL_KEY');
+    resolveConfig({ ...env, FULLSTOP_MODELS: models, FULLSTOP_SECRETS: 'env:FULLSTOP_SECRET_' }, {});
+  });
+
   it('says where each value came from', () => {
     const from = Object.fromEntries(
       explainConfig({ FULLSTOP_PORT: '1' }, { host: '::1' }).map((row) => [row.setting.flag, [row.shown, row.from]]),
@@ -161,7 +246,7 @@ describe('configuration', () => {
 
   it('shows as default what the default is', () => {
     for (const row of settings) {
-      if (row.key === 'adminKey' || row.key === 'httpAllow') continue;
+      if (['adminKey', 'httpAllow', 'dockerHost', 'images', 'models', 'secrets'].includes(row.key)) continue;
       const value = row.key === 'dataDir' ? resolve(configDefaults.dataDir) : configDefaults[row.key];
       expect(row.parse(row.shown), row.env).to.deep.equal(value);
     }

@@ -396,15 +396,6 @@ describe('an http node', () => {
       });
     }
 
-    it('never sends a reference to a secret as text; the same text in data is data', async () => {
-      const with_ = { url: endpoint.url, headers: { authorization: 'Bearer ${{ secrets.TOKEN }}' } };
-      const secrets = [{ path: ['headers', 'authorization'], names: ['TOKEN'] }];
-      const report = await runTask(pool, httpTask(with_, { secrets }));
-      expect(report).to.include({ kind: 'failed', code: 'FS_INVALID', retryable: false });
-      expect(report).to.have.property('error').that.contains('secrets.TOKEN');
-      expect(endpoint.requests).to.have.length(0);
-      expect((await runTask(pool, httpTask(with_))).kind).to.equal('completed');
-    });
   });
 
   describe('a network failure', () => {

@@ -1,0 +1,39 @@
+import type { Config, Environment } from '../config.ts';
+import { FullstopError } from '../errors.ts';
+import { variableOf } from '../model-settings.ts';
+import { createAiExecutor } from './ai.ts';
+import type { Executor } from './executor.ts';
+import { allowHosts, type HttpAllow } from './guard.ts';
+import { createHttpExecutor } from './http.ts';
+import { type HidingExecutor, openSecrets, resolvingSecrets } from './secrets.ts';
+
+export interface ExecutorsOptions {
+  config: Pick<Config, 'httpAllow' | 'models' | 'secrets'>;
+  /** Where keys of models and secrets are, if the configuration says so. */
+  env: Environment;
+  /** Lets more hosts through the guard of http nodes than the configuration does. */
+  allow?: HttpAllow;
+}
+
+/** What a worker can run, by node type: the same in the server and in a process of its own. */
+export function createExecutors({ config, env, allow = () => false }: ExecutorsOptions): Map<string, Executor> {
+  const listed = allowHosts(config.httpAllow);
+  const secrets = openSecrets(config.secrets, env);
+  const executors: Record<string, HidingExecutor> = {
+    http: createHttpExecutor({ allow: (host, port, task) => listed(host, port, task) || allow(host, port, task) }),
+    ai: createAiExecutor({ models: config.models, resolveSecret: async (reference) => variable(env, reference) }),
+  };
+  return new Map(Object.entries(executors).map(([type, executor]) => [type, resolvingSecrets(executor, secrets)]));
+}
+
+function variable(env: Environment, apiKey: string): string {
+  const name = variableOf(apiKey);
+  const value = env[name];
+  if (value === undefined || value === '') {
+    throw new FullstopError(
+      'FS_SECRET',
+      `the key of the model is not available: the environment variable ${name} is not set`,
+    );
+  }
+  return value;
+}
