@@ -67,8 +67,7 @@ export const executionMachine = setup({
       failure: ({ context, event }) => (event.type === 'execution.abort' ? event.verdict : context.failure),
     }),
     noteConclusion: assign({
-      failure: ({ context, event }) =>
-        context.failure ?? (event.type === 'execution.concluded' ? event.failure : null),
+      failure: ({ context, event }) => context.failure ?? (event.type === 'execution.concluded' ? event.failure : null),
     }),
     endNodes: ({ context }) => context.edge.endNodes(context.failure ?? stopVerdict),
     failFast: ({ context }) => context.edge.failFast(context.failure ?? stopVerdict),
@@ -118,10 +117,7 @@ export const executionMachine = setup({
           { target: 'failed', actions: 'noteConclusion' },
         ],
         'execution.stop': { target: 'failed', actions: 'noteStop' },
-        'execution.abort': [
-          { guard: 'failedBefore' },
-          { target: 'concluding', reenter: true, actions: 'noteVerdict' },
-        ],
+        'execution.abort': [{ guard: 'failedBefore' }, { target: 'concluding', reenter: true, actions: 'noteVerdict' }],
       },
     },
     /** Stop: the gate is closed, every node was told. */

@@ -100,8 +100,7 @@ const nodeSetup = setup({
     isHold: ({ context }) => context.mode === 'hold',
     isLoop: ({ context }) => context.mode === 'loop',
     isWait: ({ context }) => context.mode === 'wait',
-    mayRetry: ({ context, event }) =>
-      event.type === 'work.failed' && event.retryable && triesRemain(context),
+    mayRetry: ({ context, event }) => event.type === 'work.failed' && event.retryable && triesRemain(context),
     triesRemain: ({ context }) => triesRemain(context),
     mayRerun: ({ context }) => context.policy.rerun && context.lost + 1 < LOST_MAX,
     confirmsAbort: ({ context }) => context.policy.confirmsAbort,
@@ -138,6 +137,8 @@ const nodeSetup = setup({
       failure: ({ event, context }) => (event.type === 'execution.failFast' ? event.verdict : context.failure),
     }),
     noteTimeout: assign({
+      // Passed once: a loop that ends its body now does not time out again.
+      deadlineAtMs: null,
       failure: ({ context }) => ({
         error: `timed out after ${context.policy.timeoutMs} ms`,
         errorCode: 'FS_TIMEOUT',
@@ -264,10 +265,7 @@ const chartFrom = (initial: 'ready' | 'held' | 'waiting' | 'running' | 'looping'
           testing: {
             entry: 'testCondition',
             on: {
-              'loop.continue': [
-                { guard: 'pauses', target: 'pausing', actions: 'beginPause' },
-                { target: 'iterating' },
-              ],
+              'loop.continue': [{ guard: 'pauses', target: 'pausing', actions: 'beginPause' }, { target: 'iterating' }],
               'work.completed': '#node.complete',
               'work.failed': { target: '#node.failed', actions: 'noteFailure' },
               'node.timedOut': [

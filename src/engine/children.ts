@@ -176,7 +176,9 @@ export class ChildrenDriver {
             : outputs.map((output, index) => {
                 const end = this.#ends[index];
                 if (end?.status === 'Complete') return output;
-                return { error: end?.stopped === true ? `child execution ${end.id} was stopped` : (end?.error ?? null) };
+                return {
+                  error: end?.stopped === true ? `child execution ${end.id} was stopped` : (end?.error ?? null),
+                };
               });
         this.#host.workCompleted(this.#slot, this.#attempt, value as Json);
       },

@@ -89,7 +89,8 @@ export class Dispatcher implements WorkerGate {
 
   close(): void {
     this.#closed = true;
-    for (const { leaseTimer } of this.#workers.values()) if (leaseTimer !== null) this.#options.timers.cancel(leaseTimer);
+    for (const { leaseTimer } of this.#workers.values())
+      if (leaseTimer !== null) this.#options.timers.cancel(leaseTimer);
   }
 
   // ------------------------------------------------------------------ owners
@@ -392,7 +393,10 @@ export class Dispatcher implements WorkerGate {
         this.#armLease(worker);
         return;
       }
-      this.#options.log.warn({ worker: worker.link.workerId, name: worker.link.name, silentMs }, 'a worker lost its lease');
+      this.#options.log.warn(
+        { worker: worker.link.workerId, name: worker.link.name, silentMs },
+        'a worker lost its lease',
+      );
       this.#drop(worker);
     });
   }
@@ -431,7 +435,9 @@ export class Dispatcher implements WorkerGate {
   missing(): Record<string, number> {
     const missing: Record<string, number> = {};
     for (const [capability, queue] of this.#queues) {
-      const offered = [...this.#workers.values()].some((one) => one.connected && one.link.capabilities.includes(capability));
+      const offered = [...this.#workers.values()].some(
+        (one) => one.connected && one.link.capabilities.includes(capability),
+      );
       if (!offered) missing[capability] = queue.length;
     }
     return missing;

@@ -1,16 +1,16 @@
-import { type AnyActorRef, type Actor, createActor } from 'xstate';
+import { type Actor, type AnyActorRef, createActor } from 'xstate';
 import { engineMachine } from '../../machines/engine.machine.ts';
 import type { Verdict } from '../../machines/events.ts';
-import { checkInput } from '../definition/inputs.ts';
 import { hashDefinition } from '../definition/hash.ts';
+import { checkInput } from '../definition/inputs.ts';
 import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
 import type { Commit, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
-import { Dispatcher } from './dispatcher.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
+import { Dispatcher } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
@@ -205,7 +205,10 @@ class Engine implements EngineApi, HostEnvironment {
     const known = await this.#workflows.byHash(header.project, header.workflow.name, header.workflow.hash);
     const graph = known === null ? null : graphAt(known.compiled, header.bodyPath);
     if (known === null || graph === null) {
-      this.log.error({ executionId: header.id, workflow: header.workflow }, 'its definition is not stored: it cannot go on');
+      this.log.error(
+        { executionId: header.id, workflow: header.workflow },
+        'its definition is not stored: it cannot go on',
+      );
       return null;
     }
     const host = new ExecutionHost(this, known.compiled, graph, header);
@@ -348,7 +351,8 @@ class Engine implements EngineApi, HostEnvironment {
   // ------------------------------------------------------------------ starting
 
   async startExecution(request: StartRequest): Promise<{ header: HeaderRow; created: boolean }> {
-    if (this.draining()) throw new FullstopError('FS_UNAVAILABLE', 'this engine is shutting down: start it elsewhere or later');
+    if (this.draining())
+      throw new FullstopError('FS_UNAVAILABLE', 'this engine is shutting down: start it elsewhere or later');
     const known = await this.#known(request.project, request.workflow);
     if (known.row.disabled) {
       throw new FullstopError('FS_DISABLED', `workflow ${known.row.name} is disabled: enable it first`);
@@ -357,8 +361,14 @@ class Engine implements EngineApi, HostEnvironment {
     const input = inputOf(compiled, request.input);
     const key = request.idempotencyKey;
     const { concurrency } = compiled;
-    if (concurrency?.onFull === 'refuse' && this.#admission.loadOfWorkflow(request.project, known.row.name) >= concurrency.max) {
-      throw new FullstopError('FS_RATE', `${concurrency.max} executions of ${compiled.name} run already: start it when one has ended`);
+    if (
+      concurrency?.onFull === 'refuse' &&
+      this.#admission.loadOfWorkflow(request.project, known.row.name) >= concurrency.max
+    ) {
+      throw new FullstopError(
+        'FS_RATE',
+        `${concurrency.max} executions of ${compiled.name} run already: start it when one has ended`,
+      );
     }
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
@@ -368,7 +378,10 @@ class Engine implements EngineApi, HostEnvironment {
     );
     if (outcome.kind === 'exists') {
       if (!outcome.sameBody) {
-        throw new FullstopError('FS_CONFLICT', `idempotency key "${key}" was used for another start: execution ${outcome.id}`);
+        throw new FullstopError(
+          'FS_CONFLICT',
+          `idempotency key "${key}" was used for another start: execution ${outcome.id}`,
+        );
       }
       const first = await this.store.load(outcome.id);
       if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${outcome.id} is gone`);
@@ -533,13 +546,20 @@ class Engine implements EngineApi, HostEnvironment {
       const given =
         onFailure.input === null
           ? about
-          : await this.expressions.render(onFailure.input, { input: roots.input, execution: roots.execution, nodes: {} });
+          : await this.expressions.render(onFailure.input, {
+              input: roots.input,
+              execution: roots.execution,
+              nodes: {},
+            });
       const next = this.#header(known, header.project, inputOf(known.compiled, given as Record<string, Json>));
       next.startedByFailure = true;
       return newExecution(next, `onFailure:${header.id}`, null);
     } catch (error) {
       if (hasCode(error, 'FS_UNAVAILABLE')) throw error;
-      this.log.error({ executionId: header.id, workflow: onFailure.workflow, error: messageOf(error) }, 'onFailure could not start');
+      this.log.error(
+        { executionId: header.id, workflow: onFailure.workflow, error: messageOf(error) },
+        'onFailure could not start',
+      );
       return null;
     }
   }
@@ -594,7 +614,9 @@ class Engine implements EngineApi, HostEnvironment {
     if (stored === null) return null;
     const { header } = stored;
     if (header.endedAtMs !== null) {
-      throw new FullstopError('FS_ENDED', `execution ${id} has ended: ${header.status}`, { details: { status: header.status } });
+      throw new FullstopError('FS_ENDED', `execution ${id} has ended: ${header.status}`, {
+        details: { status: header.status },
+      });
     }
     const workflow = await this.compiled(header.project, header.workflow.name, header.workflow.hash);
     return { ...previewOf(stored, workflow, this.clock.nowMs()), children: this.liveChildren(id) };
@@ -651,7 +673,9 @@ class Engine implements EngineApi, HostEnvironment {
       await this.store.putReceipt(receipt);
       this.bus.receipt(receipt);
     };
-    count().catch((error: unknown) => this.log.warn({ taskId, error: messageOf(error) }, 'a discarded result was not counted'));
+    count().catch((error: unknown) =>
+      this.log.warn({ taskId, error: messageOf(error) }, 'a discarded result was not counted'),
+    );
   }
 
   nodeStopped(type: string, ms: number): void {
@@ -679,7 +703,9 @@ class Engine implements EngineApi, HostEnvironment {
       case 'missing':
         throw new FullstopError('FS_NOT_FOUND', `no execution ${id}`);
       case 'ended':
-        throw new FullstopError('FS_ENDED', `execution ${id} has ended: ${outcome.status}`, { details: { status: outcome.status } });
+        throw new FullstopError('FS_ENDED', `execution ${id} has ended: ${outcome.status}`, {
+          details: { status: outcome.status },
+        });
       case 'conflict':
         throw new FullstopError('FS_CONFLICT', `another payload of trigger "${name}" waits already`);
       case 'duplicate':
@@ -736,7 +762,10 @@ class Engine implements EngineApi, HostEnvironment {
     const above = this.#hosts.get(parent.executionId);
     if (above === undefined) return null;
     for (const slot of above.live) {
-      if (slot.node.path === parent.node && iterationIndexes(slot.scope.iterations).join() === (parent.iterations ?? []).join()) {
+      if (
+        slot.node.path === parent.node &&
+        iterationIndexes(slot.scope.iterations).join() === (parent.iterations ?? []).join()
+      ) {
         return slot;
       }
     }
@@ -788,7 +817,8 @@ class Engine implements EngineApi, HostEnvironment {
       for (const row of commit.events) this.bus.event(header.id, eventOf(row));
       if (commit.receipt !== null) this.bus.receipt(commit.receipt);
     }
-    if (commit.header.status !== undefined && this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
+    if (commit.header.status !== undefined && this.bus.hasListListeners(header.project))
+      this.bus.changed(itemOf(header));
     const { eventsKept } = this.#options;
     if (header.seq > eventsKept) {
       const trimmedAt = this.#trimmedAt.get(header.id) ?? 0;
@@ -851,7 +881,10 @@ class Engine implements EngineApi, HostEnvironment {
   crashed(host: ExecutionHost, error: unknown): void {
     const { id } = host.header;
     if (this.#closed) return;
-    this.log.error({ executionId: id, error: error instanceof Error ? error.stack : messageOf(error) }, 'an execution broke');
+    this.log.error(
+      { executionId: id, error: error instanceof Error ? error.stack : messageOf(error) },
+      'an execution broke',
+    );
     const before = this.#actor.getSnapshot().context.crashes[id]?.length ?? 0;
     this.#actor.send({ type: 'execution.crashed', executionId: id, atMs: this.clock.nowMs() });
     const { givenUp } = this.#actor.getSnapshot().context;
@@ -934,9 +967,13 @@ function inputOf(workflow: CompiledWorkflow, given: Record<string, Json>): Json 
   const checked = checkInput(workflow, given);
   if ('faults' in checked) {
     const [first] = checked.faults;
-    throw new FullstopError('FS_INVALID', `input of ${workflow.name}: ${first?.path ?? ''} ${first?.message ?? ''}`.trim(), {
-      details: { faults: checked.faults },
-    });
+    throw new FullstopError(
+      'FS_INVALID',
+      `input of ${workflow.name}: ${first?.path ?? ''} ${first?.message ?? ''}`.trim(),
+      {
+        details: { faults: checked.faults },
+      },
+    );
   }
   return checked.input as Json;
 }

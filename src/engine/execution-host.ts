@@ -123,7 +123,10 @@ export class ExecutionHost implements ExecutionEdge {
     this.#headerDirty = true;
     this.event('execution.started', null, null);
     this.#armTimeout();
-    this.send({ type: 'execution.start', ready: this.root.graph.roots.map((node) => ({ scope: this.root, node })) }, null);
+    this.send(
+      { type: 'execution.start', ready: this.root.graph.roots.map((node) => ({ scope: this.root, node })) },
+      null,
+    );
   }
 
   /**
@@ -164,7 +167,9 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #restoreScope(scope: Scope, rows: Map<string, NodeRow[]>): void {
-    for (const row of rows.get(scopeKey(`${scope.graph.path === '' ? '' : `${scope.graph.path}/`}x`, scope.iterations)) ?? []) {
+    for (const row of rows.get(
+      scopeKey(`${scope.graph.path === '' ? '' : `${scope.graph.path}/`}x`, scope.iterations),
+    ) ?? []) {
       const name = row.path.slice(row.path.lastIndexOf('/') + 1);
       const node = scope.graph.byName.get(name);
       if (node === undefined) continue;
@@ -183,7 +188,8 @@ export class ExecutionHost implements ExecutionEdge {
         slot.settled = true;
         slot.stage = row.status.toLowerCase();
         // It ended at once with a stop or a timeout, while nodes of its body were still told.
-        if (node.body !== null && row.status === 'Failed' && hasLiveNodes(rows, row)) this.#restoreLoop(slot, row, rows);
+        if (node.body !== null && row.status === 'Failed' && hasLiveNodes(rows, row))
+          this.#restoreLoop(slot, row, rows);
         continue;
       }
       this.#restoreActor(slot, row);
@@ -192,7 +198,8 @@ export class ExecutionHost implements ExecutionEdge {
     for (const slot of scope.slots) {
       if (slot?.settled !== true) continue;
       if (isMet(slot)) {
-        for (const dependent of slot.node.dependents) scope.unmet[dependent.index] = (scope.unmet[dependent.index] ?? 1) - 1;
+        for (const dependent of slot.node.dependents)
+          scope.unmet[dependent.index] = (scope.unmet[dependent.index] ?? 1) - 1;
       } else if (slot.status === 'Failed') {
         if ((slot.endedAtMs ?? 0) < (scope.failed?.endedAtMs ?? Number.POSITIVE_INFINITY)) scope.failed = slot;
       }
@@ -214,7 +221,10 @@ export class ExecutionHost implements ExecutionEdge {
       lastTry: boolean;
     };
     const { value, version: _version, ...saved } = machine;
-    const snapshot = nodeMachines[saved.mode].resolveState({ value, context: { edge: slot, policy: slot.policy(), ...saved } });
+    const snapshot = nodeMachines[saved.mode].resolveState({
+      value,
+      context: { edge: slot, policy: slot.policy(), ...saved },
+    });
     slot.actor = createActor(nodeMachines[saved.mode], {
       id: `node:${this.header.id}/${slot.key}`,
       parent: this.actor,
@@ -359,7 +369,8 @@ export class ExecutionHost implements ExecutionEdge {
   conclude(failure: Verdict | null): void {
     this.#conclusions += 1;
     const turn = this.#conclusions;
-    const concluded = (verdict: Verdict | null): void => this.send({ type: 'execution.concluded', failure: verdict }, null);
+    const concluded = (verdict: Verdict | null): void =>
+      this.send({ type: 'execution.concluded', failure: verdict }, null);
     /** For answers that were waited for: a stop, a timeout or a restart that came meanwhile decides instead. */
     const later = (change: () => void): void => {
       this.enter(() => {
@@ -394,7 +405,11 @@ export class ExecutionHost implements ExecutionEdge {
       failed(error);
       return;
     }
-    if (outputs instanceof Promise) outputs.then((value) => later(() => done(value)), (error) => later(() => failed(error)));
+    if (outputs instanceof Promise)
+      outputs.then(
+        (value) => later(() => done(value)),
+        (error) => later(() => failed(error)),
+      );
     else done(outputs);
   }
 
@@ -781,7 +796,11 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #resumeChildren(slot: Slot): void {
-    slot.children = new ChildrenDriver(this, slot, slot.node.type.run.kind === 'items' ? (slot.payload as unknown[]) : null);
+    slot.children = new ChildrenDriver(
+      this,
+      slot,
+      slot.node.type.run.kind === 'items' ? (slot.payload as unknown[]) : null,
+    );
     slot.children.resume().catch((error: unknown) => this.env.crashed(this, error));
   }
 
@@ -897,7 +916,9 @@ export class ExecutionHost implements ExecutionEdge {
   abandonWork(slot: Slot): void {
     const id = slot.attemptId;
     if (slot.children !== null) {
-      slot.children.abandon(this.header.stop !== null ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' });
+      slot.children.abandon(
+        this.header.stop !== null ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' },
+      );
     }
     if (slot.node.type.run.kind !== 'task') return;
     const how = this.#desk.abandon(slot);
@@ -916,7 +937,13 @@ export class ExecutionHost implements ExecutionEdge {
     this.#markDirty(slot);
   }
 
-  childEnded(end: { id: string; status: 'Complete' | 'Failed'; error: string | null; errorCode: string | null; stopped: boolean }): void {
+  childEnded(end: {
+    id: string;
+    status: 'Complete' | 'Failed';
+    error: string | null;
+    errorCode: string | null;
+    stopped: boolean;
+  }): void {
     if (this.stopReport?.childEnded(end.id, end.status) === true && this.over) this.env.receiptChanged(this);
     for (const slot of this.live) if (slot.children?.running.has(end.id) === true) slot.children.ended(end);
   }
@@ -956,7 +983,10 @@ export class ExecutionHost implements ExecutionEdge {
       try {
         settle(
           chain(this.#loopScope(slot, next), (scope) =>
-            chain(this.env.expressions.evaluate(condition ?? 'false', scope), (value) => ({ value, last: scope.iter?.last ?? null })),
+            chain(this.env.expressions.evaluate(condition ?? 'false', scope), (value) => ({
+              value,
+              last: scope.iter?.last ?? null,
+            })),
           ),
           ({ value, last }) => {
             if (!still()) return;
@@ -964,7 +994,9 @@ export class ExecutionHost implements ExecutionEdge {
               fail(new Error(`expected true or false, found ${JSON.stringify(value)}`));
               return;
             }
-            this.enter(() => this.#tested(slot, value, next, maxIterations ?? 0, onExhausted ?? 'complete', delayMs ?? 0, last));
+            this.enter(() =>
+              this.#tested(slot, value, next, maxIterations ?? 0, onExhausted ?? 'complete', delayMs ?? 0, last),
+            );
           },
           fail,
         );
@@ -974,7 +1006,15 @@ export class ExecutionHost implements ExecutionEdge {
     });
   }
 
-  #tested(slot: Slot, again: boolean, next: number, max: number, onExhausted: string, delayMs: number, last: unknown): void {
+  #tested(
+    slot: Slot,
+    again: boolean,
+    next: number,
+    max: number,
+    onExhausted: string,
+    delayMs: number,
+    last: unknown,
+  ): void {
     const exhausted = again && next >= max;
     if (exhausted && onExhausted === 'fail') {
       this.workFailed(slot, slot.attempt, `still true after ${max} iterations`, 'FS_EXHAUSTED', false);
@@ -1025,7 +1065,9 @@ export class ExecutionHost implements ExecutionEdge {
         (value) => {
           if (slot.settled || this.over || slot.body !== scope) return;
           slot.last = value;
-          this.enter(() => this.deliver(slot, { type: 'iteration.ended', failure: null, atMs: this.env.clock.nowMs() }));
+          this.enter(() =>
+            this.deliver(slot, { type: 'iteration.ended', failure: null, atMs: this.env.clock.nowMs() }),
+          );
         },
         (error: unknown) => this.env.crashed(this, error),
       );
@@ -1046,6 +1088,14 @@ export class ExecutionHost implements ExecutionEdge {
       if (inner.actor === null) this.#withdraw(inner);
       else this.deliver(inner, { type: 'execution.end', verdict });
     }
+    // Whoever ignores that is written off, as after a stop.
+    this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () =>
+      this.enter(() => {
+        if (slot.settled || slot.body !== body) return;
+        for (const inner of [...this.live])
+          if (isWithin(inner, slot)) this.deliver(inner, { type: 'stop.graceElapsed' });
+      }),
+    );
   }
 
   // ------------------------------------------------------------------ expressions
@@ -1063,14 +1113,18 @@ export class ExecutionHost implements ExecutionEdge {
     if (slot.last !== undefined) return slot.last;
     // Restored: the iteration before the current one, or the current one where that is over.
     const over = slot.body?.over === true;
-    if (over && slot.body !== null) return chain(this.#outputsOf(slot.body, slot.body.graph.nodes), (value) => (slot.last = value));
+    if (over && slot.body !== null)
+      return chain(this.#outputsOf(slot.body, slot.body.graph.nodes), (value) => (slot.last = value));
     const body = slot.node.body as Graph;
     const iterations = [...slot.scope.iterations, `${slot.index - 1}@${slot.attempt}`];
     return this.env.store.load(this.header.id).then(async (stored) => {
       const last: Record<string, unknown> = {};
       for (const node of body.nodes) {
         const row = stored?.nodes.find((r) => r.path === node.path && r.iterations.join() === iterations.join());
-        const output = row?.hasOutput === true ? await this.env.store.readResult(attemptId(this.header.id, row.key, row.attempt)) : null;
+        const output =
+          row?.hasOutput === true
+            ? await this.env.store.readResult(attemptId(this.header.id, row.key, row.attempt))
+            : null;
         last[node.name] = output ?? null;
       }
       slot.last = last;
@@ -1096,7 +1150,8 @@ export class ExecutionHost implements ExecutionEdge {
       const loop = this.#loopAround(scope);
       if (loop !== null) {
         const last = loop.index === 0 ? null : loop.host.#lastOf(loop);
-        if (last instanceof Promise) waits.push(last.then((value) => void (result.iter = { index: loop.index, last: value })));
+        if (last instanceof Promise)
+          waits.push(last.then((value) => void (result.iter = { index: loop.index, last: value })));
         else result.iter = { index: loop.index, last };
       }
     }
@@ -1244,7 +1299,8 @@ export class ExecutionHost implements ExecutionEdge {
     const { timeoutMs } = this.workflow;
     const { startedAtMs } = this.header;
     // An item of a foreach runs a body of the workflow: the timeout is its root's.
-    if (timeoutMs === null || startedAtMs === null || this.header.bodyPath !== null || this.#timeoutTimer !== null) return;
+    if (timeoutMs === null || startedAtMs === null || this.header.bodyPath !== null || this.#timeoutTimer !== null)
+      return;
     this.#timeoutTimer = this.env.timers.at(startedAtMs + timeoutMs, () => {
       this.#timeoutTimer = null;
       this.abort({ error: `execution timed out after ${timeoutMs} ms`, errorCode: 'FS_TIMEOUT' });
@@ -1270,7 +1326,11 @@ export class ExecutionHost implements ExecutionEdge {
       (stored) => {
         this.#reloading = false;
         if (this.over) return;
-        if (stored === null || stored.header.endedAtMs !== null || stored.header.owner.epoch !== this.header.owner.epoch) {
+        if (
+          stored === null ||
+          stored.header.endedAtMs !== null ||
+          stored.header.owner.epoch !== this.header.owner.epoch
+        ) {
           this.drop();
           return;
         }
@@ -1335,7 +1395,8 @@ export class ExecutionHost implements ExecutionEdge {
    */
   parkedUntilMs(): number | null {
     const quiet = this.busy === 0 && this.live.size > 0 && !this.over && !this.#committing && !this.#unsaved();
-    if (!quiet || this.#reloading || this.#desk.size > 0 || this.header.stop !== null || this.#stopWaits !== null) return null;
+    if (!quiet || this.#reloading || this.#desk.size > 0 || this.header.stop !== null || this.#stopWaits !== null)
+      return null;
     if (this.#changing > 0 || this.#stateValue() !== 'running') return null;
     let atMs = this.#timeoutTimer?.atMs ?? Number.POSITIVE_INFINITY;
     for (const { stage, wakeTimer, deadlineTimer } of this.live) {
@@ -1520,7 +1581,10 @@ export class ExecutionHost implements ExecutionEdge {
         this.#stopWaits = null;
         this.#reload(path);
       } else {
-        this.env.log.warn({ executionId: this.header.id, why: outcome.why }, 'a commit was refused: no longer the owner');
+        this.env.log.warn(
+          { executionId: this.header.id, why: outcome.why },
+          'a commit was refused: no longer the owner',
+        );
         this.drop();
       }
       return;
@@ -1579,7 +1643,8 @@ function isIterating(slot: Slot): boolean {
 function hasLiveNodes(rows: Map<string, NodeRow[]>, loop: NodeRow): boolean {
   for (const list of rows.values()) {
     for (const row of list) {
-      if (row.machine !== null && row.path.startsWith(`${loop.path}/`) && samePrefix(row.iterations, loop.iterations)) return true;
+      if (row.machine !== null && row.path.startsWith(`${loop.path}/`) && samePrefix(row.iterations, loop.iterations))
+        return true;
     }
   }
   return false;

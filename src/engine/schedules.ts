@@ -138,6 +138,7 @@ function lastInstantBetween(schedule: Schedule, fromMs: number, toMs: number): n
     spanMs *= 2;
   }
   let last = first;
-  for (let next = nextInstantMs(schedule, last); next !== null && next <= toMs; next = nextInstantMs(schedule, last)) last = next;
+  for (let next = nextInstantMs(schedule, last); next !== null && next <= toMs; next = nextInstantMs(schedule, last))
+    last = next;
   return last;
 }

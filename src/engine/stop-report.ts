@@ -87,12 +87,7 @@ export class StopReport {
   taskEnded(id: string, report: WorkReport, nowMs: number): boolean {
     const task = this.#tasks.get(id);
     if (task === undefined || !this.#open.delete(id)) return false;
-    task.outcome =
-      report.kind === 'aborted'
-        ? report.outcome
-        : report.kind === 'lost'
-          ? 'aborted'
-          : 'finishedFirst';
+    task.outcome = report.kind === 'aborted' ? report.outcome : report.kind === 'lost' ? 'aborted' : 'finishedFirst';
     task.ms = this.#since(nowMs);
     this.saved = false;
     this.receipt.unconfirmed = this.#open.size;

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 import type { EventFrom } from 'xstate';
 import { engineMachine } from '../../machines/engine.machine.ts';
-import { declaredStates, fold, reached, valueOf } from './support.ts';
+import { declaredStates, fold, reached, stateOf } from './support.ts';
 
 type Event = EventFrom<typeof engineMachine>;
 
@@ -31,7 +31,7 @@ describe('engineMachine', () => {
   for (const [name, events, state, paused = false] of rows) {
     it(name, () => {
       const { snapshot } = fold(engineMachine, input, events);
-      expect(valueOf(snapshot)).to.equal(state);
+      expect(stateOf(snapshot)).to.equal(state);
       expect(snapshot.context.paused).to.equal(paused);
     });
   }
@@ -56,8 +56,8 @@ describe('engineMachine', () => {
 
   it('has no state that nothing leads to', () => {
     const states = reached(engineMachine, input, [recovered, drain, drained, pause, resume], (snapshot) =>
-      valueOf(snapshot),
+      stateOf(snapshot),
     );
-    expect(states.map(({ snapshot }) => valueOf(snapshot))).to.have.members(declaredStates(engineMachine));
+    expect(states.map(({ snapshot }) => stateOf(snapshot))).to.have.members(declaredStates(engineMachine));
   });
 });

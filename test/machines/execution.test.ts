@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { EventFrom, SnapshotFrom } from 'xstate';
 import { executionMachine, executionStatusOf, stopVerdict } from '../../machines/execution.machine.ts';
 import { STOPPED_MESSAGE } from '../../src/errors.ts';
-import { declaredStates, fold, foldFrom, reached, valueOf } from './support.ts';
+import { declaredStates, fold, foldFrom, reached, stateOf } from './support.ts';
 
 type Event = EventFrom<typeof executionMachine>;
 
@@ -96,7 +96,7 @@ describe('executionMachine', () => {
   for (const [name, input, events, state, error] of rows) {
     it(name, () => {
       const { snapshot } = fold(executionMachine, input, events);
-      expect(valueOf(snapshot)).to.equal(state);
+      expect(stateOf(snapshot)).to.equal(state);
       expect(snapshot.context.failure?.error ?? null).to.equal(error);
     });
   }
@@ -119,7 +119,7 @@ describe('executionMachine', () => {
 
   describe('in every state that events lead to', () => {
     const serialize = (snapshot: SnapshotFrom<typeof executionMachine>): string =>
-      `${valueOf(snapshot)} ${snapshot.context.live} ${snapshot.context.failure?.error}`;
+      `${stateOf(snapshot)} ${snapshot.context.live} ${snapshot.context.failure?.error}`;
     // Without what only counts up: that would lead on without end.
     const events = [
       start(2),
@@ -139,15 +139,15 @@ describe('executionMachine', () => {
         const states = all(input);
         expect(states.length).to.be.greaterThan(10);
         for (const { snapshot, path } of states) {
-          const before = valueOf(snapshot);
+          const before = stateOf(snapshot);
           const settleAll = new Array<Event>(snapshot.context.live).fill(settled(0, broken));
           const after = foldFrom(executionMachine, snapshot, [stop, ...settleAll]).snapshot;
           const message = `${path} > execution.stop from ${before}`;
           if (snapshot.status === 'done') {
-            expect(valueOf(after), message).to.equal(before);
+            expect(stateOf(after), message).to.equal(before);
             expect(after.context.failure, message).to.deep.equal(snapshot.context.failure);
           } else {
-            expect(valueOf(after), message).to.equal('failed');
+            expect(stateOf(after), message).to.equal('failed');
             expect(after.context.failure, message).to.deep.equal(stopVerdict);
           }
         }
@@ -155,7 +155,7 @@ describe('executionMachine', () => {
     }
 
     it('none of its declared states is out of reach', () => {
-      const found = new Set([...all(calm), ...all(hasty)].map(({ snapshot }) => valueOf(snapshot)));
+      const found = new Set([...all(calm), ...all(hasty)].map(({ snapshot }) => stateOf(snapshot)));
       expect([...found]).to.have.members(declaredStates(executionMachine));
     });
   });

@@ -9,7 +9,7 @@ import {
   nodeMachine,
   nodeStatusOf,
 } from '../../machines/node.machine.ts';
-import { declaredStates, fold, foldFrom, reached, valueOf } from './support.ts';
+import { declaredStates, fold, foldFrom, reached, stateOf } from './support.ts';
 
 type Event = EventFrom<typeof nodeMachine>;
 type State = SnapshotFrom<typeof nodeMachine>;
@@ -164,7 +164,7 @@ describe('nodeMachine', () => {
   for (const [name, mode, policy, events, state, error] of rows) {
     it(`${mode}: ${name}`, () => {
       const { snapshot } = fold(nodeMachine, input(mode, policy), events);
-      expect(valueOf(snapshot)).to.equal(state);
+      expect(stateOf(snapshot)).to.equal(state);
       if (error !== undefined) expect(snapshot.context.failure?.error ?? null).to.equal(error);
     });
   }
@@ -204,9 +204,19 @@ describe('nodeMachine', () => {
     ]);
   });
 
+  it('has no deadline left once it has timed out', () => {
+    for (const events of [
+      [again, timedOut],
+      [again, failFast, timedOut],
+    ]) {
+      const { context } = fold(nodeMachine, input('loop', { ...plain, timeoutMs: 500 }), events).snapshot;
+      expect(context.deadlineAtMs).to.equal(null);
+    }
+  });
+
   it('fails at the first loss where it must not run again', () => {
     const { snapshot } = fold(nodeMachine, input('work', { ...retried, rerun: false }), [lost]);
-    expect(valueOf(snapshot)).to.equal('failed');
+    expect(stateOf(snapshot)).to.equal('failed');
     expect(snapshot.context.failure?.errorCode).to.equal('FS_LOST');
   });
 
@@ -245,7 +255,7 @@ describe('nodeMachine', () => {
 
     /** Design section 2: what a node is after a stop. */
     function afterStop(state: State): string {
-      const value = valueOf(state);
+      const value = stateOf(state);
       switch (value) {
         case 'held':
           return 'keptHeld';
@@ -262,22 +272,22 @@ describe('nodeMachine', () => {
       expect(all.length).to.be.greaterThan(200);
       for (const { snapshot, path } of all) {
         const after = foldFrom(nodeMachine, snapshot, [stop]).snapshot;
-        const message = `${snapshot.context.mode}: ${path} > execution.end from ${valueOf(snapshot)}`;
-        expect(valueOf(after), message).to.equal(afterStop(snapshot));
-        if (snapshot.status === 'done' || valueOf(snapshot) === 'aborting') {
+        const message = `${snapshot.context.mode}: ${path} > execution.end from ${stateOf(snapshot)}`;
+        expect(stateOf(after), message).to.equal(afterStop(snapshot));
+        if (snapshot.status === 'done' || stateOf(snapshot) === 'aborting') {
           expect(after.context.failure, message).to.deep.equal(snapshot.context.failure);
-        } else if (valueOf(after) !== 'keptHeld') {
+        } else if (stateOf(after) !== 'keptHeld') {
           expect(after.context.failure, message).to.deep.equal(stopVerdict);
         }
       }
     });
 
     it('whatever its worker says, or the grace, ends an aborted node', () => {
-      const aborting = all.filter(({ snapshot }) => valueOf(snapshot) === 'aborting');
+      const aborting = all.filter(({ snapshot }) => stateOf(snapshot) === 'aborting');
       expect(aborting).not.to.have.length(0);
       for (const { snapshot, path } of aborting) {
         for (const event of [done, failed, failedForGood, lost, aborted, grace]) {
-          expect(valueOf(foldFrom(nodeMachine, snapshot, [event]).snapshot), path).to.equal('failed');
+          expect(stateOf(foldFrom(nodeMachine, snapshot, [event]).snapshot), path).to.equal('failed');
         }
       }
     });
@@ -286,8 +296,8 @@ describe('nodeMachine', () => {
       for (const { snapshot, path } of all) {
         const [{ snapshot: after }] = [foldFrom(nodeMachine, snapshot, [failFast])];
         for (const event of [failed, timedOut, iterated, bodyFailed]) {
-          const value = valueOf(foldFrom(nodeMachine, after, [event, wake]).snapshot);
-          const running = after.status === 'done' || ['running', 'waiting', 'aborting'].includes(valueOf(after));
+          const value = stateOf(foldFrom(nodeMachine, after, [event, wake]).snapshot);
+          const running = after.status === 'done' || ['running', 'waiting', 'aborting'].includes(stateOf(after));
           const message = `${snapshot.context.mode}: ${path} > failFast > ${event.type} leads to ${value}`;
           if (running && after.status !== 'done')
             expect(['running', 'aborting', 'waiting', 'complete', 'failed'], message).to.include(value);
@@ -302,7 +312,7 @@ describe('nodeMachine', () => {
     });
 
     it('none of its declared states is out of reach', () => {
-      const found = new Set(all.map(({ snapshot }) => valueOf(snapshot)));
+      const found = new Set(all.map(({ snapshot }) => stateOf(snapshot)));
       expect([...found]).to.have.members(declaredStates(nodeMachine, ['ready']));
     });
   });

@@ -36,7 +36,7 @@ export function foldFrom<M extends AnyStateMachine>(
 }
 
 /** A state as one word: `looping.testing`. */
-export function valueOf(snapshot: { value: unknown }): string {
+export function stateOf(snapshot: { value: unknown }): string {
   return flatten(snapshot.value);
 }
 
