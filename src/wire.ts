@@ -227,6 +227,21 @@ export interface KeyItem {
   createdAt: string;
 }
 
+/** A process that runs tasks, or has lately: a worker, an agent, or the pool inside the server. */
+export interface WorkerItem {
+  id: string;
+  name: string;
+  kind: 'worker' | 'agent' | 'pool';
+  /** Node types; of an agent `agent:POOL`. */
+  capabilities: string[];
+  slots: number;
+  /** Tasks it holds. */
+  held: number;
+  connected: boolean;
+  /** Since its last word. */
+  silentMs: number;
+}
+
 export interface EngineItem {
   id: string;
   epoch: number;

@@ -16,6 +16,7 @@ import type {
   StopAnswer,
   StopPreview,
   StopReceipt,
+  WorkerItem,
   WorkflowItem,
   WorkflowSaved,
 } from '../wire.ts';
@@ -109,6 +110,10 @@ export interface Client {
     list(): Promise<List<EngineItem>>;
     drain(id: string): Promise<EngineItem>;
   };
+  workers: {
+    /** Workers, agents and the server's own pool. */
+    list(): Promise<List<WorkerItem>>;
+  };
   admission: {
     /** Paused: starts and schedules wait as Pending, what runs goes on. */
     set(paused: boolean): Promise<void>;
@@ -187,6 +192,7 @@ export function connect(options: ConnectOptions): Client {
       list: () => call('engine.list', {}),
       drain: (id) => call('engine.drain', { id }),
     },
+    workers: { list: () => call('worker.list', {}) },
     admission: { set: async (paused) => void (await call('admission.set', { paused })) },
     audit: { list: (query = {}) => call('audit.list', query) },
     health: () => call('health', {}),

@@ -39,6 +39,7 @@ export type {
   StopRef,
   TaskOutcome,
   Where,
+  WorkerItem,
   WorkflowItem,
   WorkflowRef,
   WorkflowSaved,

@@ -19,6 +19,7 @@ import type {
   StopAnswer,
   StopPreview,
   StopReceipt,
+  WorkerItem,
   WorkflowItem,
   WorkflowSaved,
 } from '../wire.ts';
@@ -76,6 +77,8 @@ export interface Health {
   message?: string;
   admissionPaused?: boolean;
   engine?: EngineItem;
+  /** Tasks that wait for a capability which nobody here offers, by capability. */
+  missing?: Record<string, number>;
 }
 
 type Verb<Payload, Answer> = { payload: Payload; answer: Answer };
@@ -111,6 +114,7 @@ export interface Verbs {
   'key.delete': Verb<{ id: string }, unknown>;
   'engine.list': Verb<Record<string, never>, List<EngineItem>>;
   'engine.drain': Verb<{ id: string }, EngineItem>;
+  'worker.list': Verb<Record<string, never>, List<WorkerItem>>;
   'audit.list': Verb<{ cursor?: string; limit?: number }, List<AuditItem>>;
   health: Verb<Record<string, never>, Health>;
 }

@@ -139,6 +139,7 @@ export class Dispatcher implements WorkerGate {
       project: null,
       run: () => undefined,
       cancel: () => undefined,
+      close: () => undefined,
     };
     const worker: Worker = {
       link: absent,

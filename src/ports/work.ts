@@ -39,8 +39,8 @@ export interface Task {
   workflowHash: string;
 }
 
-/** What a task prints while it runs. */
-export type TaskLog = (stream: 'stdout' | 'stderr', text: string) => void;
+/** What a task prints while it runs. `truncated`: more was printed than is kept, this is the last of it. */
+export type TaskLog = (stream: 'stdout' | 'stderr', text: string, truncated?: boolean) => void;
 
 /** One string of a `with` that names secrets. */
 export interface SecretReference {

@@ -1,7 +1,10 @@
 /**
  * Workers and agents in other processes, as the engine sees them: a link to each, and the gate they come in by.
  */
+import type { WorkerItem } from '../wire.ts';
 import type { Task, WorkReport } from './work.ts';
+
+export type { WorkerItem } from '../wire.ts';
 
 export interface HeldTask {
   taskId: string;
@@ -34,22 +37,17 @@ export interface WorkerGate {
   heartbeat(link: WorkerLink, held: string[]): string[];
   /** Resolves when the result is durable in the record, or known to be unwanted. Rejects: say it again. */
   result(link: WorkerLink, taskId: string, token: string, report: WorkReport): Promise<{ discarded: boolean }>;
-  log(link: WorkerLink, taskId: string, token: string, stream: 'stdout' | 'stderr', text: string): void;
+  /** `truncated`: more was printed than is kept, this is the last message. */
+  log(
+    link: WorkerLink,
+    taskId: string,
+    token: string,
+    stream: 'stdout' | 'stderr',
+    text: string,
+    truncated: boolean,
+  ): void;
   /** For `worker.list`. */
   workers(): WorkerItem[];
   /** Capabilities that queued tasks wait for and nobody offers: number of tasks by capability. */
   missing(): Record<string, number>;
-}
-
-export interface WorkerItem {
-  id: string;
-  name: string;
-  kind: 'worker' | 'agent' | 'pool';
-  capabilities: string[];
-  slots: number;
-  /** Tasks it holds. */
-  held: number;
-  connected: boolean;
-  /** Since its last word, ms. */
-  silentMs: number;
 }

@@ -11,6 +11,10 @@ export interface Caller {
   role: Role;
   /** null: all projects. */
   project: string | null;
+  /** Of a worker: what it may offer. null: everything. */
+  capabilities?: readonly string[] | null;
+  /** Of an agent. */
+  pool?: string | null;
 }
 
 /**
@@ -124,7 +128,8 @@ export class Access {
       this.#known.delete(keyHash);
       return row === null ? null : this.#look(keyHash);
     }
-    const caller: Caller = { keyId: row.id, name: row.name, role: row.role, project: row.project };
+    const { id: keyId, name, role, project, capabilities, pool } = row;
+    const caller: Caller = { keyId, name, role, project, capabilities, pool };
     if (this.#known.size >= CACHE_MAX) this.#known.clear();
     this.#known.set(keyHash, { caller, untilMs: this.#clock.nowMs() + CACHE_MS });
     return caller;

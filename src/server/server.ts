@@ -6,6 +6,7 @@ import type { EngineApi } from '../engine/api.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Ids } from '../ports/ids.ts';
 import type { ExecutionStore } from '../ports/store.ts';
+import type { WorkerGate } from '../ports/workers.ts';
 import { Access } from './access.ts';
 import { Audit } from './audit.ts';
 import { FrozenSets } from './frozen-sets.ts';
@@ -15,12 +16,16 @@ import { Origins } from './origins.ts';
 import { createSockets, type Sockets } from './sockets.ts';
 import { verbs } from './verbs/table.ts';
 import type { Context } from './verbs/verb.ts';
+import { openWorkerNamespaces, type WorkerTimes } from './workers.ts';
 
 export interface ServerOptions {
   store: ExecutionStore;
   engine: EngineApi;
   /** The one the engine announces on; without it subscriptions replay, and hear nothing new. */
   bus?: SocketIoBus;
+  /** Takes in workers and agents; without it their namespaces are not there. */
+  workers?: WorkerGate;
+  workerTimes?: WorkerTimes;
   clock: Clock;
   ids: Ids;
   logger: Logger;
@@ -45,26 +50,34 @@ export interface RunningServer {
 
 /** Resolves when the server listens. @throws what `listen` does, such as EADDRINUSE. */
 export async function createServer(options: ServerOptions): Promise<RunningServer> {
-  const { store, engine, clock, ids, logger, config, bus = new SocketIoBus() } = options;
+  const { store, engine, clock, ids, logger, config, bus = new SocketIoBus(), workers = null } = options;
   const access = new Access(store, clock, config.adminKeyHash);
   const audit = new Audit(store, clock, ids, logger);
   const origins = new Origins(config.host);
-  let sockets: Sockets | null = null;
+  const keyed: Pick<Sockets, 'closeSocketsOf'>[] = [];
   const context: Context = {
     store,
     engine,
+    workers,
     clock,
     ids,
     access,
     audit,
     frozenSets: new FrozenSets(clock, ids),
-    closeSocketsOf: (keyId) => sockets?.closeSocketsOf(keyId),
+    closeSocketsOf(keyId) {
+      for (const one of keyed) one.closeSocketsOf(keyId);
+    },
     drainMs: config.drainMs,
     logger,
   };
   const http = createHttp({ context, origins, metrics: new Metrics(engine), verbs });
-  sockets = createSockets(http.server, { context, origins, bus, verbs });
+  const sockets = createSockets(http.server, { context, origins, bus, verbs });
   const { io } = sockets;
+  keyed.push(sockets);
+  if (workers !== null) {
+    const times = options.workerTimes;
+    keyed.push(openWorkerNamespaces(io, { context, gate: workers, bus, ...(times === undefined ? {} : { times }) }));
+  }
   await http.listen({ host: config.host, port: config.port });
   const { port } = http.server.address() as AddressInfo;
   const url = `http://${addressOf(config.host)}:${port}`;

@@ -100,6 +100,17 @@ const Engine = z.strictObject({
   version: z.string(),
 });
 
+const Worker = z.strictObject({
+  id: z.string(),
+  name: z.string(),
+  kind: z.enum(['worker', 'agent', 'pool']),
+  capabilities: z.array(z.string()),
+  slots: count,
+  held: count,
+  connected: z.boolean(),
+  silentMs: ms,
+});
+
 const AuditEntry = z.strictObject({
   id,
   at: time,
@@ -184,6 +195,8 @@ export const shapes = {
   KeyCreated: z.strictObject({ id, key: z.string() }),
   Engine,
   EngineList: z.strictObject({ items: z.array(Engine), nextCursor }),
+  Worker,
+  WorkerList: z.strictObject({ items: z.array(Worker), nextCursor }),
   AuditEntry,
   AuditList: z.strictObject({ items: z.array(AuditEntry), nextCursor }),
   /** Details only with a key. */

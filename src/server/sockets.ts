@@ -197,12 +197,13 @@ function mustSee(caller: Caller, name: string): void {
   }
 }
 
-function keyRoom(keyId: string): string {
+/** Every socket that came with a key, in each namespace. */
+export function keyRoom(keyId: string): string {
   return `key:${keyId}`;
 }
 
 /** Socket.IO sends `data` of a middleware's error to the client. */
-function refusal(error: unknown): Error & { data: unknown } {
+export function refusal(error: unknown): Error & { data: unknown } {
   const body = errorBody(error);
   return Object.assign(new Error(body.message), { data: body });
 }

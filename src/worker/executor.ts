@@ -1,7 +1,7 @@
 import type { Task, TaskLog } from '../ports/work.ts';
+import type { TaskOutcome } from '../wire.ts';
 
 export type { TaskLog } from '../ports/work.ts';
-import type { TaskOutcome } from '../wire.ts';
 
 /** Runs the tasks of one node type. One file per type in this folder. */
 export interface Executor {

@@ -1,15 +1,8 @@
-import { FullstopError, messageOf } from '../errors.ts';
 import type { Clock } from '../ports/clock.ts';
-import type { NodeWork, Task, WorkReport } from '../ports/work.ts';
-import { AbortedAs, type Executor } from './executor.ts';
-
-/** How long the abort of a task that is not here yet is remembered. */
-const tombstoneMs = 60_000;
-/** Beyond it the oldest is forgotten: a tombstone guards a race of milliseconds. */
-const tombstonesMax = 100_000;
-
-/** One reason for all: making a DOMException for each of a thousand aborts would take longer than aborting them. */
-const aborted = new Error('aborted');
+import type { NodeWork, Task, TaskLog, WorkReport } from '../ports/work.ts';
+import type { Executor } from './executor.ts';
+import { abortReason, runTask } from './run-task.ts';
+import { Tombstones } from './tombstones.ts';
 
 const ignoreLog = (): void => undefined;
 
@@ -41,18 +34,15 @@ export function createInProcessPool({
 }: InProcessPoolOptions): InProcessPool {
   const running = new Map<string, AbortController>();
   let reserved = 0;
-  /** When each unknown task was aborted; oldest first. */
-  const tombstones = new Map<string, number>();
+  /** Tasks that were aborted before they came. */
+  const cancelled = new Tombstones(clock);
   let closed = false;
   let whenIdle: (() => void) | null = null;
 
-  async function run(executor: Executor, task: Task, signal: AbortSignal, report: (report: WorkReport) => void) {
-    let result: WorkReport;
-    try {
-      result = { kind: 'completed', output: await executor.run(task, signal, ignoreLog) };
-    } catch (error) {
-      result = signal.aborted ? abortedReport(error) : failedReport(error);
-    }
+  async function run(task: Task, report: (report: WorkReport) => void, log: TaskLog) {
+    const abort = new AbortController();
+    running.set(task.id, abort);
+    const result = await runTask(executors.get(task.type), task, abort.signal, log);
     running.delete(task.id);
     report(result);
     if (running.size === 0) whenIdle?.();
@@ -73,38 +63,24 @@ export function createInProcessPool({
       reserved -= 1;
     },
 
-    start(task, report) {
+    start(task, report, log = ignoreLog) {
       reserved = Math.max(0, reserved - 1);
-      const executor = executors.get(task.type);
-      if (closed || tombstones.delete(task.id)) {
+      if (closed || cancelled.take(task.id)) {
         clock.defer(() => report({ kind: 'aborted', outcome: 'neverStarted' }));
-      } else if (executor === undefined) {
-        const error = new FullstopError('FS_UNAVAILABLE', `no worker here runs tasks of type ${task.type}`);
-        clock.defer(() => report(failedReport(error)));
       } else {
-        const abort = new AbortController();
-        running.set(task.id, abort);
-        void run(executor, task, abort.signal, report);
+        void run(task, report, log);
       }
     },
 
     abort(taskId) {
       const abort = running.get(taskId);
-      if (abort !== undefined) {
-        abort.abort(aborted);
-        return;
-      }
-      const nowMs = clock.nowMs();
-      for (const [id, atMs] of tombstones) {
-        if (nowMs - atMs < tombstoneMs && tombstones.size < tombstonesMax) break;
-        tombstones.delete(id);
-      }
-      tombstones.set(taskId, nowMs);
+      if (abort === undefined) cancelled.add(taskId);
+      else abort.abort(abortReason);
     },
 
     async close() {
       closed = true;
-      for (const abort of running.values()) abort.abort(aborted);
+      for (const abort of running.values()) abort.abort(abortReason);
       if (running.size > 0)
         await new Promise<void>((resolve) => {
           whenIdle = resolve;
@@ -112,14 +88,4 @@ export function createInProcessPool({
       await Promise.all([...executors.values()].map((executor) => executor.close()));
     },
   };
-}
-
-function abortedReport(error: unknown): WorkReport {
-  return { kind: 'aborted', outcome: error instanceof AbortedAs ? error.outcome : 'aborted' };
-}
-
-function failedReport(error: unknown): WorkReport {
-  return error instanceof FullstopError
-    ? { kind: 'failed', error: error.message, code: error.code, retryable: error.retryable }
-    : { kind: 'failed', error: messageOf(error), code: 'FS_FAILED', retryable: true };
 }

@@ -69,6 +69,7 @@ describe('client', () => {
       ['key.delete', { id: ID }, (c) => c.keys.delete(ID)],
       ['engine.list', {}, (c) => c.engines.list()],
       ['engine.drain', { id: 'e1' }, (c) => c.engines.drain('e1')],
+      ['worker.list', {}, (c) => c.workers.list()],
       ['audit.list', { cursor: 'x' }, (c) => c.audit.list({ cursor: 'x' })],
       ['health', {}, (c) => c.health()],
     ];

@@ -94,6 +94,7 @@ describe('bad input', () => {
       'execution.list',
       'key.list',
       'engine.list',
+      'worker.list',
       'audit.list',
       'executions.unsubscribe',
       'executions.subscribe',

@@ -145,6 +145,7 @@ const cases: Case[] = [
     success: 202,
     payload: async () => ({ id: 'engine-1' }),
   },
+  { verb: 'worker.list', need: 'admin of all', elsewhere: 'same', success: 200, payload: nothing },
   { verb: 'audit.list', need: 'admin', elsewhere: 'same', success: 200, payload: nothing },
   { verb: 'health', need: 'nothing', elsewhere: 'same', success: 200, payload: nothing },
 ];
@@ -332,6 +333,7 @@ describe('access matrix', () => {
       'execution.preview',
       'key.list',
       'engine.list',
+      'worker.list',
       'audit.list',
       'health',
     ];

@@ -3,7 +3,7 @@ import { openapiDocument } from '../../src/server/openapi.ts';
 import { verbs } from '../../src/server/verbs/table.ts';
 import { ADMIN_KEY, ask, openWorld, type World } from './support.ts';
 
-/** docs/api.md, without subscriptions, `/metrics` and the two schema documents, and without what workers and inspections add. */
+/** docs/api.md, without subscriptions, `/metrics` and the two schema documents, and without what inspections add. */
 const contract = `
 POST /api/workflows                      workflow.save
 GET /api/workflows                       workflow.list
@@ -27,6 +27,7 @@ POST /api/keys                           key.create
 DELETE /api/keys/:id                     key.delete
 GET /api/engines                         engine.list
 POST /api/engines/:id/drain              engine.drain
+GET /api/workers                         worker.list
 GET /api/audit                           audit.list
 GET /api/health                          health
 `

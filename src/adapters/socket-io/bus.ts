@@ -22,6 +22,7 @@ export class SocketIoBus implements Bus {
   readonly #projects = new Set<string>();
   #everyProject = false;
   #namespace: Namespace | null = null;
+  #workers: Namespace | null = null;
   #eventSink: EventSink | null = null;
   readonly #stopHandlers: ((message: StopMessage) => void)[] = [];
   /** Announcements that an adapter or a handler failed on. */
@@ -32,6 +33,11 @@ export class SocketIoBus implements Bus {
     this.#eventSink = eventSink;
     namespace.adapter.on('create-room', (room: string) => this.#noteRoom(room, true));
     namespace.adapter.on('delete-room', (room: string) => this.#noteRoom(room, false));
+  }
+
+  /** Workers are in the rooms of the executions whose tasks they hold. */
+  attachWorkers(namespace: Namespace): void {
+    this.#workers = namespace;
   }
 
   hasListeners(executionId: string): boolean {
@@ -57,7 +63,9 @@ export class SocketIoBus implements Bus {
 
   stop(message: StopMessage): void {
     for (const handler of this.#stopHandlers) this.#try(() => handler(message));
-    if (this.#followed.has(message.executionId)) this.#send([EXECUTION + message.executionId], 'STOP', message);
+    const room = EXECUTION + message.executionId;
+    if (this.#workers?.adapter.rooms.has(room) === true) this.#try(() => this.#workers?.to(room).emit('STOP', message));
+    if (this.#followed.has(message.executionId)) this.#send([room], 'STOP', message);
   }
 
   onStop(handler: (message: StopMessage) => void): void {

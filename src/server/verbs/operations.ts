@@ -50,6 +50,17 @@ const drain = verb({
   },
 });
 
+const workers = verb({
+  name: 'worker.list',
+  summary: 'The workers and agents, and what they hold',
+  http: { method: 'GET', path: '/api/workers' },
+  level: 'administerAll',
+  answers: { 200: 'WorkerList' },
+  async run(context) {
+    return { status: 200, data: { items: context.workers?.workers() ?? [], nextCursor: null } };
+  },
+});
+
 const audit = verb({
   name: 'audit.list',
   summary: 'Who asked for what, newest first',
@@ -71,14 +82,15 @@ const health = verb({
   level: 'open',
   answers: { 200: 'Health', 503: 'Health' },
   async run(context, caller) {
-    const { engine, store } = context;
+    const { engine, store, workers: gate } = context;
     const trouble = [...new Set([store.trouble(), engine.trouble()])].filter((found) => found !== null);
     const seen = allows(caller, 'see');
-    const details = seen ? { admissionPaused: engine.admissionPaused(), engine: engine.describe() } : null;
+    const missing = gate === null ? {} : { missing: gate.missing() };
+    const details = seen ? { admissionPaused: engine.admissionPaused(), engine: engine.describe(), ...missing } : null;
     if (trouble.length === 0) return { status: 200, data: { status: 'ok', ...details } };
     const message = seen ? trouble.join('; ') : 'the server does not take work now: ask with a key for the reason';
     return { status: 503, data: { status: 'unavailable', code: 'FS_UNAVAILABLE', message, details } };
   },
 });
 
-export const operationVerbs = [admission, engines, drain, audit, health];
+export const operationVerbs = [admission, engines, drain, workers, audit, health];

@@ -9,6 +9,7 @@ import type { ErrorCode } from '../../errors.ts';
 import type { Clock } from '../../ports/clock.ts';
 import type { Ids } from '../../ports/ids.ts';
 import type { ExecutionStore } from '../../ports/store.ts';
+import type { WorkerGate } from '../../ports/workers.ts';
 import type { Access, Caller, Level } from '../access.ts';
 import type { Act, Audit } from '../audit.ts';
 import type { FrozenSets } from '../frozen-sets.ts';
@@ -18,6 +19,8 @@ import type { ShapeName } from '../shapes.ts';
 export interface Context {
   store: ExecutionStore;
   engine: EngineApi;
+  /** null: no worker or agent may connect. */
+  workers: WorkerGate | null;
   clock: Clock;
   ids: Ids;
   access: Access;
