@@ -122,7 +122,12 @@ export type EncodedCommit = [
 export type EncodedTask = [id: string, queuedAtMs: number, body: string];
 
 /** As listed: with worker, hash of the token, and time of the claim. */
-export type EncodedTaskRow = [...EncodedTask, worker: string | null, tokenHash: string | null, claimedAtMs: number | null];
+export type EncodedTaskRow = [
+  ...EncodedTask,
+  worker: string | null,
+  tokenHash: string | null,
+  claimedAtMs: number | null,
+];
 
 /** The columns of `decodeDefinition`, in its order. */
 export const DEFINITION_COLUMNS = 'project, name, hash, version, saved_at, disabled, source';

@@ -300,7 +300,12 @@ export class Writer {
     const [, stopRequest, holder, hash] = row;
     if (stopRequest !== null) return 'stopping';
     if (holder !== null) return holder === worker && hash === tokenHash ? 'claimed' : 'taken';
-    this.#query('UPDATE tasks SET worker = ?, token_hash = ?, claimed_at = ? WHERE id = ?').run(worker, tokenHash, atMs, id);
+    this.#query('UPDATE tasks SET worker = ?, token_hash = ?, claimed_at = ? WHERE id = ?').run(
+      worker,
+      tokenHash,
+      atMs,
+      id,
+    );
     return 'claimed';
   }
 
@@ -380,7 +385,17 @@ export class Writer {
 
   #delete(n: number): void {
     for (const [name] of this.#query<[string]>('SELECT name FROM files WHERE n = ?').all(n)) this.#doomed.push(name);
-    for (const table of ['executions', 'starts', 'nodes', 'events', 'results', 'triggers', 'receipts', 'tasks', 'files']) {
+    for (const table of [
+      'executions',
+      'starts',
+      'nodes',
+      'events',
+      'results',
+      'triggers',
+      'receipts',
+      'tasks',
+      'files',
+    ]) {
       this.#query(`DELETE FROM ${table} WHERE n = ?`).run(n);
     }
   }
