@@ -34,7 +34,8 @@ export async function fitsOf(schema: Record<string, unknown>): Promise<Fits> {
 const regExp = Object.assign(
   (pattern: string) => {
     const re = RE2JS.compile(pattern);
-    return { test: (text: string) => re.matcher(text).find() };
+    // The library tells expressions apart by their text.
+    return { test: (text: string) => re.matcher(text).find(), toString: () => pattern };
   },
   { code: '' },
 );
