@@ -107,6 +107,12 @@ export class ChildrenDriver {
           }
           return;
         }
+        if (outcome.kind === 'ended') {
+          this.running.delete(id);
+          this.#ids[index] = outcome.end.id;
+          this.#end(index, outcome.end);
+          return;
+        }
         if (outcome.kind === 'refused') {
           // The parent is stopping or has ended: its own end is on its way.
           this.running.delete(id);

@@ -9,6 +9,7 @@ import type { NodeWork } from '../ports/work.ts';
 import type { ExecutionStatus, Json } from '../wire.ts';
 import type { EngineMetrics } from './api.ts';
 import type { Dispatcher } from './dispatcher.ts';
+import type { ChildEnd } from './children.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import type { Slot } from './slot.ts';
 import type { Timers } from './timers.ts';
@@ -35,6 +36,8 @@ export interface EnginePorts {
 export type ChildOutcome =
   /** `id`: not the one given where an earlier write created the child and its reply was lost. */
   | { kind: 'created'; id: string }
+  /** It was created by an earlier write, and has ended since. */
+  | { kind: 'ended'; end: ChildEnd }
   /** The parent is stopping or has ended. */
   | { kind: 'refused' }
   /** The child cannot be: no such workflow, wrong input, too deep. */

@@ -18,7 +18,7 @@ import type {
 } from '../ports/store.ts';
 import type { WorkReport } from '../ports/work.ts';
 import type { DeliveryPath, ExecutionEventType, Json, NodeStatus } from '../wire.ts';
-import { ChildrenDriver } from './children.ts';
+import { type ChildEnd, ChildrenDriver } from './children.ts';
 import type { HostEnvironment } from './environment.ts';
 import { attemptId, iterationIndexes } from './identity.ts';
 import { discardActor, executionLogic } from './registry.ts';
@@ -937,13 +937,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#markDirty(slot);
   }
 
-  childEnded(end: {
-    id: string;
-    status: 'Complete' | 'Failed';
-    error: string | null;
-    errorCode: string | null;
-    stopped: boolean;
-  }): void {
+  childEnded(end: ChildEnd): void {
     if (this.stopReport?.childEnded(end.id, end.status) === true && this.over) this.env.receiptChanged(this);
     for (const slot of this.live) if (slot.children?.running.has(end.id) === true) slot.children.ended(end);
   }

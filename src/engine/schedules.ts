@@ -44,7 +44,7 @@ export class Schedules {
   async start(): Promise<void> {
     for (const row of await this.#options.store.listDefinitions(null)) {
       const source = row.source as { on?: { schedule?: unknown } };
-      if (source.on?.schedule !== undefined) await this.refresh(row.project, row.name);
+      if (source.on?.schedule !== undefined) await this.refresh(row.project, row.name, true);
     }
   }
 
@@ -58,12 +58,17 @@ export class Schedules {
     return (this.#live.get(`${project}/${name}`) ?? []).map((live) => live.nextAtMs);
   }
 
-  /** The workflow was saved, enabled or disabled: its schedules are those of its last version. */
-  async refresh(project: string, name: string): Promise<void> {
+  /**
+   * The workflow was saved, enabled or disabled: its schedules are those of its last version.
+   *
+   * `afterRest`: no engine ran meanwhile. Otherwise only a schedule that was live has missed anything.
+   */
+  async refresh(project: string, name: string, afterRest = false): Promise<void> {
     const { store, clock } = this.#options;
     const key = `${project}/${name}`;
     const known = await this.#options.find(project, name);
-    this.#disarm(this.#live.get(key) ?? []);
+    const before = this.#live.get(key) ?? [];
+    this.#disarm(before);
     this.#live.delete(key);
     if (known === null || known.row.disabled || this.#closed || known.compiled.schedules.length === 0) return;
     const schedules: Live[] = known.compiled.schedules.map(({ cron, timezone, input }) => ({
@@ -77,7 +82,7 @@ export class Schedules {
     for (const live of schedules) {
       const last = (await store.getSetting(live.name)) as { atMs: number } | null;
       const nowMs = clock.nowMs();
-      if (last === null) {
+      if (last === null || !(afterRest || before.some((other) => other.name === live.name))) {
         await store.putSetting(live.name, { atMs: nowMs });
       } else {
         const missed = lastInstantBetween(live.schedule, last.atMs, nowMs);

@@ -299,6 +299,18 @@ describe('a stop', () => {
       expect(await rig.node(id, 'a')).to.include({ status: 'Failed', error: MARKER });
     });
 
+    it('that is the last: its receipt tells of the end when it is durable', async () => {
+      const id = await rig.run(single);
+      const gate = holdCommits('holdBefore', (text) => text.includes('"execution.failed"'));
+      await rig.stop(id);
+      await rig.settle();
+      expect(await rig.record(id)).to.include({ endedAt: null });
+      expect(await rig.engine.receipt(id)).to.include({ finalisedAt: null, finalisedMs: null });
+      gate.resolve();
+      await rig.settle();
+      expect((await rig.engine.receipt(id))?.finalisedAt).to.equal((await rig.record(id)).endedAt);
+    });
+
     it('that is the last: either is decided by the store, never both', async () => {
       for (const when of ['holdBefore', 'holdAfter'] as const) {
         const id = await rig.run('{ name: last, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
