@@ -38,7 +38,9 @@ export interface Exit {
 export interface ServerProcessOptions {
   /** Beside those of the test's own process, without its FULLSTOP_ variables. */
   env?: Record<string, string>;
-  /** Of `serve`, after `--port 0 --data DIR`; default `--demo 0`. */
+  /** 0, the default, is another one at each start. */
+  port?: number;
+  /** Of `serve`, after `--port N --data DIR`; default `--demo 0`. */
   args?: string[];
   /** An existing one is kept when the server is closed. */
   dataDir?: string;
@@ -48,6 +50,7 @@ export class ServerProcess {
   readonly dataDir: string;
   readonly #ownsDirectory: boolean;
   readonly #env: Record<string, string>;
+  readonly #port: number;
   readonly #args: string[];
   readonly #sockets = new Set<Socket>();
   #child: ChildProcess | null = null;
@@ -58,10 +61,11 @@ export class ServerProcess {
   /** Times a process was started on the directory. */
   starts = 0;
 
-  constructor({ env = {}, args = ['--demo', '0'], dataDir }: ServerProcessOptions = {}) {
+  constructor({ env = {}, port = 0, args = ['--demo', '0'], dataDir }: ServerProcessOptions = {}) {
     this.#ownsDirectory = dataDir === undefined;
     this.dataDir = dataDir ?? mkdtempSync(join(tmpdir(), 'fullstop-data-'));
     this.#env = env;
+    this.#port = port;
     this.#args = args;
   }
 
@@ -113,7 +117,7 @@ export class ServerProcess {
     // Somebody else may have got the port of the last one.
     this.#url = '';
     this.#stdout = '';
-    const child = spawn(process.execPath, [program, 'serve', '--port', '0', '--data', this.dataDir, ...this.#args], {
+    const child = spawn(process.execPath, [program, 'serve', '--port', String(this.#port), '--data', this.dataDir, ...this.#args], {
       env: environment(this.#env),
       stdio: ['ignore', 'pipe', 'pipe'],
     });
