@@ -6,11 +6,12 @@ import { checkInput } from '../definition/inputs.ts';
 import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
-import type { Commit, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
+import type { Commit, CreateOutcome, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
 import { Dispatcher } from './dispatcher.ts';
+import type { ChildEnd } from './children.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
@@ -104,6 +105,8 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #workflows: Workflows;
   readonly #admission: Admission;
   readonly #schedules: Schedules;
+  /** Starts that the store has not answered, by workflow. */
+  readonly #starting = new Map<string, number>();
   #flushQueue: ExecutionHost[] = [];
   #startedAtMs = 0;
   #epoch = 0;
@@ -211,6 +214,7 @@ class Engine implements EngineApi, HostEnvironment {
       );
       return null;
     }
+    if (this.#hosts.has(header.id)) return null;
     const host = new ExecutionHost(this, known.compiled, graph, header);
     this.#add(host);
     host.enter(() => host.restore(stored, afterCrash));
@@ -361,9 +365,11 @@ class Engine implements EngineApi, HostEnvironment {
     const input = inputOf(compiled, request.input);
     const key = request.idempotencyKey;
     const { concurrency } = compiled;
+    const place = `${request.project}/${known.row.name}`;
+    const starting = this.#starting.get(place) ?? 0;
     if (
       concurrency?.onFull === 'refuse' &&
-      this.#admission.loadOfWorkflow(request.project, known.row.name) >= concurrency.max
+      this.#admission.loadOfWorkflow(request.project, known.row.name) + starting >= concurrency.max
     ) {
       throw new FullstopError(
         'FS_RATE',
@@ -373,9 +379,14 @@ class Engine implements EngineApi, HostEnvironment {
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
     const body = { workflow: request.workflow, input: request.input, labels: request.labels };
-    const outcome = await this.store.createExecution(
+    this.#starting.set(place, starting + 1);
+    const outcome = await this.#create(
       newExecution(header, key === null ? null : `key:${key}`, key === null ? null : hashDefinition(body as Json)),
-    );
+    ).finally(() => {
+      const left = (this.#starting.get(place) ?? 1) - 1;
+      if (left === 0) this.#starting.delete(place);
+      else this.#starting.set(place, left);
+    });
     if (outcome.kind === 'exists') {
       if (!outcome.sameBody) {
         throw new FullstopError(
@@ -391,6 +402,16 @@ class Engine implements EngineApi, HostEnvironment {
     const created = { ...header };
     this.#created(header, compiled);
     return { header: created, created: true };
+  }
+
+  /** Stores a new execution. Where the store took it and its answer was lost, it runs all the same. */
+  async #create(execution: NewExecution): Promise<CreateOutcome> {
+    try {
+      return await this.store.createExecution(execution);
+    } catch (error) {
+      if (hasCode(error, 'FS_UNAVAILABLE')) this.#adoptCreated(execution.header.id);
+      throw error;
+    }
   }
 
   async #known(project: string, reference: string): Promise<KnownWorkflow> {
@@ -449,7 +470,7 @@ class Engine implements EngineApi, HostEnvironment {
       if (live > 0) return;
     }
     const header = this.#header(known, project, inputOf(known.compiled, (input ?? {}) as Record<string, Json>));
-    const outcome = await this.store.createExecution(newExecution(header, uniqueKey, null));
+    const outcome = await this.#create(newExecution(header, uniqueKey, null));
     if (outcome.kind === 'created') this.#created(header, known.compiled);
   }
 
@@ -494,7 +515,7 @@ class Engine implements EngineApi, HostEnvironment {
     if (slot.scope.iterations.length > 0) header.parent.iterations = iterationIndexes(slot.scope.iterations);
     if (place !== null) header.parent.itemIndex = place.itemIndex;
     const uniqueKey = `child:${slot.attemptId}/${place?.itemIndex ?? 0}`;
-    const outcome = await this.store.createExecution(newExecution(header, uniqueKey, null));
+    const outcome = await this.#create(newExecution(header, uniqueKey, null));
     if (outcome.kind === 'refused') return { kind: 'refused' };
     if (outcome.kind === 'created') {
       this.#created(header, known.compiled);
@@ -503,10 +524,9 @@ class Engine implements EngineApi, HostEnvironment {
     // Created by a write whose reply was lost.
     if (!this.#hosts.has(outcome.id)) {
       const stored = await this.store.load(outcome.id);
-      if (stored !== null && stored.header.endedAtMs === null) {
-        const host = await this.#adopt(stored, false);
-        if (host !== null) this.#goOn(host);
-      }
+      if (stored !== null && stored.header.endedAtMs !== null) return { kind: 'ended', end: endOf(stored.header) };
+      const host = stored === null ? null : await this.#adopt(stored, false);
+      if (host !== null) this.#goOn(host);
     }
     return { kind: 'created', id: outcome.id };
   }
@@ -845,15 +865,8 @@ class Engine implements EngineApi, HostEnvironment {
       if (!stopReport.saved) this.receiptChanged(host);
     }
     if (header.parent !== null && header.endedAtMs !== null) {
-      const end = {
-        id: header.id,
-        status: header.status as 'Complete' | 'Failed',
-        error: header.error,
-        errorCode: header.errorCode,
-        stopped,
-      };
       const parentId = header.parent.executionId;
-      (this.#hosts.get(parentId) ?? this.#pursued.get(parentId))?.childEnded(end);
+      (this.#hosts.get(parentId) ?? this.#pursued.get(parentId))?.childEnded(endOf(header));
     }
     for (const created of commit.creates) this.#adoptCreated(created.header.id);
   }
@@ -862,7 +875,7 @@ class Engine implements EngineApi, HostEnvironment {
     this.store
       .load(id)
       .then(async (stored) => {
-        if (stored === null || this.#closed || this.#hosts.has(id)) return;
+        if (stored === null || stored.header.endedAtMs !== null || this.#closed || this.#hosts.has(id)) return;
         const host = await this.#adopt(stored, false);
         if (host === null) return;
         this.counters.executionsStarted += 1;
@@ -962,6 +975,11 @@ class Engine implements EngineApi, HostEnvironment {
 
 function isLive(status: ExecutionStatus): boolean {
   return status === 'Pending' || status === 'Running';
+}
+
+/** What a parent needs to know of a child that has ended. */
+function endOf({ id, status, error, errorCode, stop }: HeaderRow): ChildEnd {
+  return { id, status, error, errorCode, stopped: stop !== null };
 }
 
 /** @throws FS_INVALID with every fault. */
