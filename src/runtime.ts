@@ -65,6 +65,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
     const server = await createServer({
       store,
       engine,
+      workers: engine.workers,
       bus,
       clock: systemClock,
       ids: systemIds,

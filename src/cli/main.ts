@@ -15,6 +15,8 @@ const remote = (summary: string, load: VerbRow['load']): VerbRow => ({ summary, 
 
 const verbs: Record<string, VerbRow> = {
   serve: { summary: 'start a server', load: () => import('./verbs/serve.ts'), remote: false },
+  worker: remote('run tasks of a server on this machine', () => import('./verbs/worker.ts')),
+  agent: remote('run tools for a server, out of its reach', () => import('./verbs/agent.ts')),
   run: remote('start an execution of a workflow', () => import('./verbs/run.ts')),
   ps: remote('list executions', () => import('./verbs/ps.ts')),
   show: remote('show one execution and its nodes', () => import('./verbs/show.ts')),
@@ -33,6 +35,7 @@ const verbs: Record<string, VerbRow> = {
   resume: remote('admit starts and schedules again', () => import('./verbs/resume.ts')),
   keys: remote('list, create and delete API keys', () => import('./verbs/keys.ts')),
   engines: remote('list engines', () => import('./verbs/engines.ts')),
+  workers: remote('list workers and agents', () => import('./verbs/workers.ts')),
   drain: remote('let an engine finish and take nothing more', () => import('./verbs/drain.ts')),
   audit: remote('print who asked for what', () => import('./verbs/audit.ts')),
   doctor: remote('check configuration, server and Node.js', () => import('./verbs/doctor.ts')),

@@ -73,6 +73,8 @@ export class EngineLink {
   #leaseTimer: TimerHandle = null;
   #repeatTimer: TimerHandle = null;
   #reconnectTimer: TimerHandle = null;
+  /** It was said that there is no connection. */
+  #missed = false;
   #over: FullstopError | null = null;
   #whenChanged: (() => void)[] = [];
 
@@ -155,7 +157,7 @@ export class EngineLink {
       this.#changed();
     });
     while (!late && this.#outbox.size > 0 && this.#over === null) await this.#change();
-    this.#clock.clearTimer(timer);
+    this.#cancel(timer);
   }
 
   close(): void {
@@ -168,28 +170,31 @@ export class EngineLink {
     const sentAtMs = this.#clock.nowMs();
     const hello = this.#handlers.hello();
     const held = [...hello.held, ...this.unanswered()];
+    let welcome: WelcomeAnswer;
     try {
-      const welcome = (await this.#ask('worker.hello', { ...hello, held }, ANSWER_MS)) as WelcomeAnswer;
-      if (this.#socket.id !== connection) return;
-      this.#leaseMs = welcome.leaseMs;
-      this.#confirm(sentAtMs);
-      this.#dropUnwanted(held, new Set(welcome.keep));
-      const isFirst = this.#welcome === null;
-      this.#welcome = welcome;
-      if (isFirst) {
-        for (const message of this.#logs) this.#socket.emit('task.log', message);
-        this.#logs = [];
-        this.#logChars = 0;
-        this.#repeatAll();
-        this.#beatLater(welcome.heartbeatMs);
-        this.#options.log.info({ url: this.#options.url, held: held.length, kept: welcome.keep.length }, 'connected');
-      }
-      this.#changed();
+      welcome = (await this.#ask('worker.hello', { ...hello, held }, ANSWER_MS)) as WelcomeAnswer;
     } catch (error) {
       if (this.#over !== null || this.#socket.id !== connection) return;
       if (hasCode(error, 'FS_INVALID', 'FS_FORBIDDEN', 'FS_CONFLICT')) this.#refuse(error as FullstopError);
       else this.#reconnect('the hello was not answered', error, RECONNECT_MAX_MS);
+      return;
     }
+    if (this.#socket.id !== connection) return;
+    this.#leaseMs = welcome.leaseMs;
+    this.#confirm(sentAtMs);
+    this.#dropUnwanted(held, new Set(welcome.keep));
+    const isFirst = this.#welcome === null;
+    this.#missed = false;
+    this.#welcome = welcome;
+    if (isFirst) {
+      for (const message of this.#logs) this.#socket.emit('task.log', message);
+      this.#logs = [];
+      this.#logChars = 0;
+      this.#repeatAll();
+      this.#beatLater(welcome.heartbeatMs);
+      this.#options.log.info({ url: this.#options.url, held: held.length, kept: welcome.keep.length }, 'connected');
+    }
+    this.#changed();
   }
 
   #dropUnwanted(listed: HeldTask[], keep: ReadonlySet<string>): void {
@@ -199,7 +204,7 @@ export class EngineLink {
   // ------------------------------------------------------------------ heartbeats and the lease
 
   #beatLater(ms: number): void {
-    this.#clock.clearTimer(this.#beatTimer);
+    this.#cancel(this.#beatTimer);
     this.#beatTimer = this.#clock.setTimer(ms, () => void this.#beat());
   }
 
@@ -209,16 +214,18 @@ export class EngineLink {
     if (welcome === null) return;
     const sentAtMs = this.#clock.nowMs();
     const held = [...this.#handlers.hello().held, ...this.unanswered()].map(({ taskId }) => taskId);
+    let cancel: string[];
     try {
       // Unanswered for half a lease, the connection is taken for dead: the other half is for a new one.
-      const { cancel } = (await this.#ask('worker.heartbeat', { held }, welcome.leaseMs / 2)) as { cancel: string[] };
-      if (this.#socket.id !== connection) return;
-      this.#confirm(sentAtMs);
-      for (const taskId of cancel) this.#handlers.cancel(taskId);
-      this.#beatLater(Math.max(0, welcome.heartbeatMs - (this.#clock.nowMs() - sentAtMs)));
+      ({ cancel } = (await this.#ask('worker.heartbeat', { held }, welcome.leaseMs / 2)) as { cancel: string[] });
     } catch (error) {
-      if (this.#socket.id === connection) this.#reconnect('no answer to a heartbeat', error);
+      if (this.#socket.id === connection) this.#reconnect('a heartbeat was not answered', error);
+      return;
     }
+    if (this.#socket.id !== connection) return;
+    this.#confirm(sentAtMs);
+    for (const taskId of cancel) this.#handlers.cancel(taskId);
+    this.#beatLater(Math.max(0, welcome.heartbeatMs - (this.#clock.nowMs() - sentAtMs)));
   }
 
   #confirm(sentAtMs: number): void {
@@ -286,7 +293,7 @@ export class EngineLink {
   }
 
   #repeatAll(): void {
-    this.#clock.clearTimer(this.#repeatTimer);
+    this.#cancel(this.#repeatTimer);
     this.#repeatTimer = null;
     for (const outgoing of this.#outbox.values()) void this.#deliver(outgoing);
   }
@@ -301,7 +308,8 @@ export class EngineLink {
   }
 
   #notConnected(error: Error & { data?: unknown }): void {
-    this.#options.log.warn({ url: this.#options.url, error: error.message }, 'not connected');
+    if (!this.#missed) this.#options.log.warn({ url: this.#options.url, error: error.message }, 'no engine: trying on');
+    this.#missed = true;
     if (this.#socket.active) return;
     // The server refused this socket: the library does not try again by itself.
     const refused = toError(error.data);
@@ -326,7 +334,7 @@ export class EngineLink {
   }
 
   #connectLater(afterMs = RECONNECT_MS): void {
-    this.#clock.clearTimer(this.#reconnectTimer);
+    this.#cancel(this.#reconnectTimer);
     this.#reconnectTimer = this.#clock.setTimer(afterMs * (1 + Math.random()), () => {
       if (this.#over === null) this.#socket.connect();
     });
@@ -334,7 +342,7 @@ export class EngineLink {
 
   #unwelcome(): void {
     this.#welcome = null;
-    this.#clock.clearTimer(this.#beatTimer);
+    this.#cancel(this.#beatTimer);
   }
 
   #refuse(error: FullstopError): void {
@@ -346,10 +354,14 @@ export class EngineLink {
     if (this.#over !== null) return;
     this.#over = error;
     this.#unwelcome();
-    for (const timer of [this.#leaseTimer, this.#repeatTimer, this.#reconnectTimer]) this.#clock.clearTimer(timer);
+    for (const timer of [this.#leaseTimer, this.#repeatTimer, this.#reconnectTimer]) this.#cancel(timer);
     this.#outbox.clear();
     this.#socket.disconnect();
     this.#changed();
+  }
+
+  #cancel(timer: TimerHandle): void {
+    if (timer !== null) this.#clock.clearTimer(timer);
   }
 
   #change(): Promise<void> {

@@ -662,6 +662,7 @@ describe('command line', () => {
       [['resume'], 'admission.set', { paused: false }],
       [['keys', 'delete', ID], 'key.delete', { id: ID }],
       [['engines'], 'engine.list', {}],
+      [['workers'], 'worker.list', {}],
       [['drain', 'e1'], 'engine.drain', { id: 'e1' }],
       [['audit'], 'audit.list', {}],
     ];

@@ -63,10 +63,26 @@ async function examine(cli: Cli, options: CommonOptions): Promise<{ checks: Chec
         ? ''
         : `, engine ${engine.status}, ${count(engine.executions.running, 'execution')} running${admissionPaused ? ', admission is paused' : ''}`;
     checks.push({ name: 'server', ok: status === 'ok', text: `${url}: ${message ?? status}${detail}` });
+    checks.push(...checkMissing(health.missing ?? {}));
   } catch (error) {
     checks.push({ name: 'server', ok: false, text: messageOf(error) });
   }
   return { checks, health };
+}
+
+/** Tasks that wait for what nobody here offers wait for ever. */
+function checkMissing(missing: Record<string, number>): Check[] {
+  return Object.entries(missing).map(([capability, tasks]) => {
+    const pool = capability.startsWith('agent:') ? capability.slice('agent:'.length) : null;
+    const remedy =
+      pool === null ? spell(`worker --capabilities ${capability}`) : spell(`agent --pool ${pool} --allow TOOLS`);
+    const waits = tasks === 1 ? 'waits' : 'wait';
+    return {
+      name: 'workers',
+      ok: false,
+      text: `${count(tasks, 'task')} ${waits} for ${capability}, which nobody offers: start ${remedy}`,
+    };
+  });
 }
 
 async function checkDataDirectory(dataDir: string): Promise<Check> {
