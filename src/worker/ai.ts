@@ -1,3 +1,6 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { LanguageModel } from 'ai';
+import type { Dispatcher } from 'undici';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
 import type { ModelSetting, ModelSettings } from '../model-settings.ts';
 import { type AiRequest, parseAiRequest } from './ai-request.ts';
@@ -60,10 +63,7 @@ async function call(parts: Call): Promise<unknown> {
   const connection = connections.acquire(new URL(setting.baseURL).origin, true);
   let onAbort!: () => void;
   const abort = new Promise<never>((_, reject) => {
-    onAbort = () => {
-      connections.destroy(connection, aborted);
-      reject(aborted);
-    };
+    onAbort = () => reject(aborted);
   });
   signal.addEventListener('abort', onAbort);
   let answer: Answer;
@@ -71,7 +71,7 @@ async function call(parts: Call): Promise<unknown> {
     answer = await Promise.race([ask(parts, connection), abort]);
     connections.release(connection);
   } catch (error) {
-    connections.destroy(connection, null);
+    connections.destroy(connection, aborted);
     if (signal.aborted) throw aborted;
     throw failureOf(error, `model ${request.model}`, hide);
   } finally {
@@ -96,26 +96,43 @@ function loadLibraries(): Promise<Libraries> {
   return libraries;
 }
 
-async function ask({ request, setting, key, signal }: Call, connection: Connection): Promise<Answer> {
-  const [{ jsonSchema, Output, streamText }, { createOpenAICompatible }, { fetch, Response }] = await loadLibraries();
+/** The call in whose course the library sends its request. */
+const current = new AsyncLocalStorage<{ key: string | null; connection: Connection }>();
+
+/** One per model and not per call: each makes schemas anew, which take more memory than all else of a call. */
+const handles = new WeakMap<ModelSetting, LanguageModel>();
+
+async function handleOf(setting: ModelSetting): Promise<LanguageModel> {
+  const known = handles.get(setting);
+  if (known !== undefined) return known;
+  const [, { createOpenAICompatible }, { fetch, Response }] = await loadLibraries();
   const provider = createOpenAICompatible({
     name: 'fullstop',
     baseURL: setting.baseURL,
-    ...(key === null ? {} : { apiKey: key }),
+    ...(setting.apiKey === null ? {} : { apiKey: () => current.getStore()?.key ?? '' }),
     includeUsage: true,
     supportsStructuredOutputs: true,
-    // A redirect would take the key and the question to another host.
     fetch: (async (input: string, init: object) => {
-      const response = await fetch(input, { ...init, redirect: 'manual', dispatcher: connection.client });
+      const dispatcher = current.getStore()?.connection.client as Dispatcher;
+      // A redirect would take the key and the question to another host.
+      const response = await fetch(input, { ...init, redirect: 'manual', dispatcher });
       if (response.body === null) return response;
       const { status, statusText, headers } = response;
       return new Response(response.body.pipeThrough(limited()), { status, statusText, headers });
     }) as unknown as typeof globalThis.fetch,
   });
+  const handle = provider(setting.model);
+  handles.set(setting, handle);
+  return handle;
+}
+
+async function ask({ request, setting, key }: Call, connection: Connection): Promise<Answer> {
+  const [{ jsonSchema, Output, streamText }] = await loadLibraries();
+  const model = await handleOf(setting);
   // The library would print its warnings to the console.
   globalThis.AI_SDK_LOG_WARNINGS = false;
-  const { stream } = streamText({
-    model: provider(setting.model),
+  const options: Parameters<typeof streamText>[0] = {
+    model,
     ...(request.system === null ? {} : { instructions: request.system }),
     messages: request.messages,
     allowSystemInMessages: true,
@@ -124,10 +141,13 @@ async function ask({ request, setting, key, signal }: Call, connection: Connecti
     ...(request.maxOutputTokens === null ? {} : { maxOutputTokens: request.maxOutputTokens }),
     providerOptions: { fullstop: { strictJsonSchema: request.schema !== null && isStrict(request.schema) } },
     maxRetries: 0,
-    abortSignal: signal,
     // The default prints errors, with the request in them.
     onError: () => {},
-  });
+  };
+  return current.run({ key, connection }, () => read(streamText(options).stream));
+}
+
+async function read(stream: ReturnType<typeof import('ai').streamText>['stream']): Promise<Answer> {
   let text = '';
   for await (const part of stream) {
     if (part.type === 'text-delta') text += part.text;
