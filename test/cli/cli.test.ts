@@ -702,6 +702,21 @@ describe('command line', () => {
       expect(checks.find(({ name }: { name: string }) => name === 'server').text).to.contain('disk full');
     });
 
+    it('says which model has no key and that the file of secrets is missing, and shows no key', async () => {
+      server.handlers.health = () => ({ status: 'ok' });
+      const model = (key: string) => ({ baseURL: 'http://127.0.0.1:1/v1', model: 'm', apiKey: `env:${key}` });
+      const models = JSON.stringify({ good: model('SOME_KEY'), bad: model('NO_KEY') });
+      const secrets = `@${join(directory, 'missing')}`;
+      terminal = scripted({ ...env(), FULLSTOP_MODELS: models, FULLSTOP_SECRETS: secrets, SOME_KEY: 'hunter2' });
+      expect(await run('doctor', '--json')).to.equal(1);
+      expect(terminal.stdout).to.not.contain('hunter2');
+      const { checks } = JSON.parse(terminal.stdout) as { checks: { name: string; ok: boolean; text: string }[] };
+      const found = Object.fromEntries(checks.map(({ name, ok, text }) => [name, `${ok} ${text}`]));
+      expect(found['model good']).to.equal('true its key, SOME_KEY, is set');
+      expect(found['model bad']).to.equal('false its key, NO_KEY, is not set');
+      expect(found['secrets']).to.match(/^false cannot read .*missing/);
+    });
+
     it('goes on when nothing listens or a setting does not fit', async () => {
       await server.close();
       terminal = scripted({ ...env(), FULLSTOP_PORT: 'x' });

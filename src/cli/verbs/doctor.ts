@@ -1,7 +1,8 @@
 import { access, constants } from 'node:fs/promises';
 import type { Health } from '../../client/index.ts';
-import { explainConfig, readServerFile, resolveConfig } from '../../config.ts';
+import { type Config, type Environment, explainConfig, readServerFile, resolveConfig } from '../../config.ts';
 import { hasCode, messageOf } from '../../errors.ts';
+import { variableOf } from '../../model-settings.ts';
 import { type Cli, type CommonOptions, clientConfig, type Define, exit, spell } from '../cli.ts';
 import { type Column, count, table } from '../table.ts';
 import { paint, plain } from '../terminal.ts';
@@ -44,15 +45,18 @@ export const define: Define = (command, cli) => {
 
 async function examine(cli: Cli, options: CommonOptions): Promise<{ checks: Check[]; health: Health | null }> {
   const checks: Check[] = [{ name: 'Node.js', ok: true, text: process.version }];
-  let dataDir: string | null = null;
+  let config: Config | null = null;
   try {
-    ({ dataDir } = resolveConfig(cli.terminal.env, options.data === undefined ? {} : { data: options.data }));
+    config = resolveConfig(cli.terminal.env, options.data === undefined ? {} : { data: options.data });
     checks.push({ name: 'configuration', ok: true, text: 'fits' });
   } catch (error) {
     if (!hasCode(error, 'FS_INVALID')) throw error;
     checks.push({ name: 'configuration', ok: false, text: messageOf(error) });
   }
-  if (dataDir !== null) checks.push(await checkDataDirectory(dataDir));
+  if (config !== null) {
+    checks.push(await checkDataDirectory(config.dataDir));
+    checks.push(...checkModels(config, cli.terminal.env), ...(await checkSecrets(config)));
+  }
   const { url } = clientConfig(cli.terminal, options);
   let health: Health | null = null;
   try {
@@ -83,6 +87,26 @@ function checkMissing(missing: Record<string, number>): Check[] {
       text: `${count(tasks, 'task')} ${waits} for ${capability}, which nobody offers: start ${remedy}`,
     };
   });
+}
+
+/** Those with a key. */
+function checkModels({ models }: Config, env: Environment): Check[] {
+  return Object.entries(models).flatMap(([name, { apiKey }]) => {
+    if (apiKey === null) return [];
+    const variable = variableOf(apiKey);
+    const ok = (env[variable] ?? '') !== '';
+    return { name: `model ${name}`, ok, text: `its key, ${variable}, ${ok ? 'is set' : 'is not set'}` };
+  });
+}
+
+async function checkSecrets({ secrets }: Config): Promise<Check[]> {
+  if (secrets?.kind !== 'file') return [];
+  try {
+    await access(secrets.path, constants.R_OK);
+    return [{ name: 'secrets', ok: true, text: secrets.path }];
+  } catch (error) {
+    return [{ name: 'secrets', ok: false, text: `cannot read ${secrets.path}: ${messageOf(error)}` }];
+  }
 }
 
 async function checkDataDirectory(dataDir: string): Promise<Check> {
