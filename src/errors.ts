@@ -42,6 +42,10 @@ export const errorCodes = {
   FS_AI_CALL: { status: 502, retryable: true },
   FS_AI_OUTPUT: { status: 502, retryable: true },
   FS_SECRET: { status: 400, retryable: false },
+  FS_CONTAINER_EXIT: { status: 502, retryable: true },
+  FS_CONTAINER_OUTPUT: { status: 502, retryable: false },
+  FS_CONTAINER_IMAGE: { status: 403, retryable: false },
+  FS_CONTAINER_ENGINE: { status: 503, retryable: true },
   FS_NODE_VERSION: { status: 500, retryable: false },
 } as const satisfies Record<string, { status: number; retryable: boolean }>;
 

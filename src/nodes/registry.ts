@@ -1,5 +1,6 @@
 import { agentNode } from './agent.ts';
 import { aiNode } from './ai.ts';
+import { containerNode } from './container.ts';
 import { delayNode } from './delay.ts';
 import { failNode } from './fail.ts';
 import { foreachNode } from './foreach.ts';
@@ -12,7 +13,17 @@ import { workflowNode } from './workflow.ts';
 
 /** Every node type by name. A new one is its file and its line here. */
 export const nodeTypes: Map<string, NodeType> = new Map(
-  [setNode, httpNode, aiNode, agentNode, whileNode, foreachNode, workflowNode, delayNode, holdNode, failNode].map(
-    (type) => [type.type, type],
-  ),
+  [
+    setNode,
+    httpNode,
+    containerNode,
+    aiNode,
+    agentNode,
+    whileNode,
+    foreachNode,
+    workflowNode,
+    delayNode,
+    holdNode,
+    failNode,
+  ].map((type) => [type.type, type]),
 );
