@@ -161,7 +161,8 @@ export class Dispatcher implements WorkerGate {
   abort(id: string): 'withdrawn' | 'told' | 'unknown' {
     const entry = this.#entries.get(id);
     if (entry === undefined) return 'unknown';
-    if (entry.state === 'queued') {
+    // One that is being claimed was not pushed yet, and will not be.
+    if (entry.state !== 'held') {
       this.#forget(id, entry);
       return 'withdrawn';
     }
@@ -259,8 +260,8 @@ export class Dispatcher implements WorkerGate {
     queue.claimTask(id, claim).then(
       (outcome) => {
         if (this.#entries.get(id) !== entry) return;
-        if (outcome !== 'claimed' || entry.aborting) {
-          // A stop came first, or the task was ended in between: it never starts.
+        if (outcome !== 'claimed') {
+          // A stop came first, or its node has ended: it never starts.
           this.#forget(id, entry);
           if (outcome !== 'gone') void entry.owner.reported({ kind: 'aborted', outcome: 'neverStarted' });
           return;
