@@ -395,7 +395,6 @@ describe('an http node', () => {
         expect(error).to.match(new RegExp(`^${path}[ .:]`));
       });
     }
-
   });
 
   describe('a network failure', () => {
