@@ -196,14 +196,15 @@ export async function hidingSecrets(
   }
 }
 
-/** The same error for whoever reads code and message; its cause and details, which nobody reads, are left behind. */
+/** The same error without its cause, which may be anything and is for nobody outside. */
 function withoutSecrets(error: unknown, redactor: Redactor): unknown {
   if (error instanceof AbortedAs) return error;
   const message = messageOf(error);
   const hidden = redactor.text(message);
   if (error instanceof FullstopError) {
     if (hidden === message && error.cause === undefined && error.details === null) return error;
-    return new FullstopError(error.code, hidden, { retryable: error.retryable });
+    const details = redactor.value(error.details);
+    return new FullstopError(error.code, hidden, { retryable: error.retryable, details });
   }
   if (hidden === message && error instanceof Error && error.cause === undefined) return error;
   return new FullstopError('FS_FAILED', hidden);

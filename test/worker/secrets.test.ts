@@ -314,11 +314,18 @@ describe('secrets', () => {
     it('leave errors with their code and whether they may be retried, and nothing behind the message', async () => {
       const cause = new Error('value-of-token');
       const executor = running(() =>
-        Promise.reject(new FullstopError('FS_HTTP_STATUS', 'no value-of-token', { cause, retryable: false })),
+        Promise.reject(
+          new FullstopError('FS_HTTP_STATUS', 'no value-of-token', {
+            cause,
+            retryable: false,
+            details: { exitCode: 1, tail: 'value-of-token' },
+          }),
+        ),
       );
       const error = await failureOf(executor.run(task(), never, quiet));
       expect(error).to.include({ code: 'FS_HTTP_STATUS', message: 'no ***', retryable: false });
       expect(error.cause).to.equal(undefined);
+      expect(error.details).to.deep.equal({ exitCode: 1, tail: '***' });
       expect(error.stack).to.not.contain('value-of-token');
       const other = running(() => Promise.reject(new TypeError('odd value-of-token')));
       expect(await failureOf(other.run(task(), never, quiet))).to.include({ code: 'FS_FAILED', message: 'odd ***' });
