@@ -7,7 +7,15 @@ import { ServerProcess, until } from '../support/server-process.ts';
 /** Five iterations a second or so, for as long as it takes. */
 const busy = {
   name: 'busy',
-  nodes: { poll: { type: 'while', condition: 'true', maxIterations: 1_000_000, delay: '20ms', body: { step: { type: 'set', with: { value: '${{ iter.index }}' } } } } },
+  nodes: {
+    poll: {
+      type: 'while',
+      condition: 'true',
+      maxIterations: 1_000_000,
+      delay: '20ms',
+      body: { step: { type: 'set', with: { value: '${{ iter.index }}' } } },
+    },
+  },
 };
 
 /** Reads in the background; what was read so far can be looked at. */
@@ -45,7 +53,12 @@ describe('clients of a server that goes and comes', () => {
 
   const seqs = (events: { seq: number }[]): number[] => events.map(({ seq }) => seq);
   const counted = (length: number, from = 1): number[] => Array.from({ length }, (_, index) => from + index);
-  const reached = (events: unknown[], count: number): Promise<number> => until('events', async () => events.length, (length) => length >= count);
+  const reached = (events: unknown[], count: number): Promise<number> =>
+    until(
+      'events',
+      async () => events.length,
+      (length) => length >= count,
+    );
 
   for (const [how, end] of [
     ['kill -9', (): Promise<unknown> => server.kill()],
@@ -67,12 +80,19 @@ describe('clients of a server that goes and comes', () => {
       expect(seqs(events)).to.deep.equal(counted(events.length));
       expect(events.at(-1)?.type).to.equal('execution.failed');
       expect(events).to.deep.equal(await server.events(id));
-      expect(await client.executions.result(id)).to.include({ status: 'Failed', error: STOPPED_MESSAGE, stoppedByUser: true });
+      expect(await client.executions.result(id)).to.include({
+        status: 'Failed',
+        error: STOPPED_MESSAGE,
+        stoppedByUser: true,
+      });
     });
   }
 
   it('result() waits over a restart', async () => {
-    const id = await server.run({ name: 'waits', nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } } } as { name: string });
+    const id = await server.run({
+      name: 'waits',
+      nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } },
+    } as { name: string });
     const result = client.executions.result(id);
     await endpoint.calling(id);
     await server.restart();
@@ -84,7 +104,9 @@ describe('clients of a server that goes and comes', () => {
   });
 
   it('events() of an ended execution is its whole story, again and again, and from the middle', async () => {
-    const id = await server.run({ name: 'short', nodes: { one: { type: 'set', with: { value: 1 } } } } as { name: string });
+    const id = await server.run({ name: 'short', nodes: { one: { type: 'set', with: { value: 1 } } } } as {
+      name: string;
+    });
     await server.record(id);
     const all = await server.events(id);
     for (const from of [undefined, 1, 3, all.length]) {
@@ -106,7 +128,10 @@ describe('clients of a server that goes and comes', () => {
   });
 
   it('receipts() follows a stop over a restart to its end', async () => {
-    const id = await server.run({ name: 'waits', nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } } } as { name: string });
+    const id = await server.run({
+      name: 'waits',
+      nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } },
+    } as { name: string });
     await endpoint.calling(id);
     const receipts = (async () => {
       let last = null;
@@ -115,7 +140,11 @@ describe('clients of a server that goes and comes', () => {
     })();
     await server.restart();
     await endpoint.calling(id, ({ length }) => length === 2);
-    await until('its connection', async () => client.connected, (connected) => connected);
+    await until(
+      'its connection',
+      async () => client.connected,
+      (connected) => connected,
+    );
     const { requestId } = await client.executions.stop(id);
     const receipt = await receipts;
     expect(receipt).to.include({ executionId: id, requestId, unconfirmed: 0 });
@@ -156,19 +185,37 @@ describe('clients of a server that goes and comes', () => {
     const seen = new Map<string, string[]>();
     const stop = new AbortController();
     const watching = (async () => {
-      for await (const { id, status } of client.executions.watch({ signal: stop.signal })) seen.set(id, [...(seen.get(id) ?? []), status]);
+      for await (const { id, status } of client.executions.watch({ signal: stop.signal }))
+        seen.set(id, [...(seen.get(id) ?? []), status]);
     })().catch((error: unknown) => error);
     const quick = { name: 'short', nodes: { one: { type: 'set', with: { value: 1 } } } } as { name: string };
-    const told = (id: string): Promise<string | undefined> => until('its end in the list', async () => seen.get(id)?.at(-1), (status) => status === 'Complete');
-    const held = await server.run({ name: 'held', nodes: { hold: { type: 'hold', trigger: 'go' } } } as { name: string });
-    await until('the held one', async () => seen.get(held)?.at(-1), (status) => status === 'Running');
+    const told = (id: string): Promise<string | undefined> =>
+      until(
+        'its end in the list',
+        async () => seen.get(id)?.at(-1),
+        (status) => status === 'Complete',
+      );
+    const held = await server.run({ name: 'held', nodes: { hold: { type: 'hold', trigger: 'go' } } } as {
+      name: string;
+    });
+    await until(
+      'the held one',
+      async () => seen.get(held)?.at(-1),
+      (status) => status === 'Running',
+    );
     await server.restart();
     await server.ok('POST', `/api/executions/${held}/triggers/go`, {});
     await told(held);
-    await until('its connection', async () => client.connected, (connected) => connected);
+    await until(
+      'its connection',
+      async () => client.connected,
+      (connected) => connected,
+    );
     await told(await server.run(quick));
     stop.abort(new Error('enough'));
-    expect(await watching).to.be.an('error').with.property('message', 'enough');
+    expect(await watching)
+      .to.be.an('error')
+      .with.property('message', 'enough');
   });
 });
 

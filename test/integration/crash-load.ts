@@ -16,10 +16,15 @@ const set = (value: unknown, needs: string[] = []): CheckedNode => ({ type: 'set
 export function loadWorkflows(url: string): LoadWorkflow[] {
   const n = { inputs: { n: { type: 'number', default: 0 } } };
   const chain: Record<string, CheckedNode> = { s0: set('${{ input.n }}') };
-  for (let step = 1; step < 10; step += 1) chain[`s${step}`] = set(`\${{ nodes.s${step - 1}.output + 1 }}`, [`s${step - 1}`]);
+  for (let step = 1; step < 10; step += 1)
+    chain[`s${step}`] = set(`\${{ nodes.s${step - 1}.output + 1 }}`, [`s${step - 1}`]);
   const fan: Record<string, CheckedNode> = { root: set('${{ input.n }}') };
-  for (let branch = 0; branch < 20; branch += 1) fan[`b${branch}`] = set(`\${{ nodes.root.output + ${branch} }}`, ['root']);
-  fan.join = set('${{ nodes.b0.output + nodes.b19.output }}', Array.from({ length: 20 }, (_, branch) => `b${branch}`));
+  for (let branch = 0; branch < 20; branch += 1)
+    fan[`b${branch}`] = set(`\${{ nodes.root.output + ${branch} }}`, ['root']);
+  fan.join = set(
+    '${{ nodes.b0.output + nodes.b19.output }}',
+    Array.from({ length: 20 }, (_, branch) => `b${branch}`),
+  );
   const late = (ms: number): { url: string } => ({ url: `${url}/late?ms=${ms}&value=\${{ input.n }}` });
   return [
     { name: 'chain', ...n, nodes: chain, outputs: { last: '${{ nodes.s9.output }}' } },
@@ -28,7 +33,13 @@ export function loadWorkflows(url: string): LoadWorkflow[] {
       name: 'loop',
       ...n,
       nodes: {
-        poll: { type: 'while', condition: 'iter.index < 6', maxIterations: 20, delay: '40ms', body: { a: set('${{ iter.index }}'), b: set('${{ nodes.a.output + input.n }}', ['a']) } },
+        poll: {
+          type: 'while',
+          condition: 'iter.index < 6',
+          maxIterations: 20,
+          delay: '40ms',
+          body: { a: set('${{ iter.index }}'), b: set('${{ nodes.a.output + input.n }}', ['a']) },
+        },
         after: set('${{ nodes.poll.output.last.b }}', ['poll']),
       },
       outputs: { last: '${{ nodes.after.output }}', iterations: '${{ nodes.poll.output.iterations }}' },
@@ -37,7 +48,15 @@ export function loadWorkflows(url: string): LoadWorkflow[] {
       name: 'polling',
       ...n,
       nodes: {
-        poll: { type: 'while', condition: 'iter.index < 3', maxIterations: 20, body: { ask: { type: 'http', with: late(30) }, rest: { type: 'delay', needs: ['ask'], with: { duration: '50ms' } } } },
+        poll: {
+          type: 'while',
+          condition: 'iter.index < 3',
+          maxIterations: 20,
+          body: {
+            ask: { type: 'http', with: late(30) },
+            rest: { type: 'delay', needs: ['ask'], with: { duration: '50ms' } },
+          },
+        },
       },
       outputs: { value: '${{ nodes.poll.output.last.ask.body.value }}' },
     },
@@ -57,36 +76,114 @@ export function loadWorkflows(url: string): LoadWorkflow[] {
     {
       name: 'parent',
       ...n,
-      nodes: { first: set(1), child: { type: 'workflow', needs: ['first'], with: { workflow: 'chain', input: { n: '${{ input.n }}' } } } },
+      nodes: {
+        first: set(1),
+        child: { type: 'workflow', needs: ['first'], with: { workflow: 'chain', input: { n: '${{ input.n }}' } } },
+      },
       outputs: { last: '${{ nodes.child.output.last }}' },
     },
-    { name: 'holding', ...n, nodes: { wait: { type: 'hold', trigger: 'go' }, after: set('${{ nodes.wait.output }}', ['wait']) }, outputs: { payload: '${{ nodes.after.output }}' } },
-    { name: 'timer', ...n, nodes: { wait: { type: 'delay', with: { duration: '400ms' } }, after: set('${{ input.n }}', ['wait']) }, outputs: { n: '${{ nodes.after.output }}' } },
+    {
+      name: 'holding',
+      ...n,
+      nodes: { wait: { type: 'hold', trigger: 'go' }, after: set('${{ nodes.wait.output }}', ['wait']) },
+      outputs: { payload: '${{ nodes.after.output }}' },
+    },
+    {
+      name: 'timer',
+      ...n,
+      nodes: { wait: { type: 'delay', with: { duration: '400ms' } }, after: set('${{ input.n }}', ['wait']) },
+      outputs: { n: '${{ nodes.after.output }}' },
+    },
     {
       name: 'flaky',
       ...n,
-      nodes: { ask: { type: 'http', with: { url: `${url}/flaky?times=2&value=\${{ input.n }}` }, retry: { attempts: 4, backoff: '120ms' } } },
+      nodes: {
+        ask: {
+          type: 'http',
+          with: { url: `${url}/flaky?times=2&value=\${{ input.n }}` },
+          retry: { attempts: 4, backoff: '120ms' },
+        },
+      },
       outputs: { value: '${{ nodes.ask.output.body.value }}' },
     },
     {
       name: 'hopeless',
       ...n,
-      nodes: { ask: { type: 'http', continueOnError: true, with: { url: `${url}/bad` }, retry: { attempts: 3, backoff: '100ms' } }, after: set('${{ nodes.ask.status }}', ['ask']) },
+      nodes: {
+        ask: {
+          type: 'http',
+          continueOnError: true,
+          with: { url: `${url}/bad` },
+          retry: { attempts: 3, backoff: '100ms' },
+        },
+        after: set('${{ nodes.ask.status }}', ['ask']),
+      },
       outputs: { status: '${{ nodes.after.output }}' },
     },
-    { name: 'asking', ...n, nodes: { a: { type: 'http', with: late(60) }, b: { type: 'http', needs: ['a'], with: late(20) } }, outputs: { value: '${{ nodes.b.output.body.value }}' } },
-    { name: 'once', ...n, nodes: { ask: { type: 'http', rerun: false, with: late(60) } }, outputs: { value: '${{ nodes.ask.output.body.value }}' } },
-    { name: 'hurried', ...n, nodes: { ask: { type: 'http', continueOnError: true, timeout: '150ms', with: { url: `${url}/park` } }, after: set('${{ nodes.ask.status }}', ['ask']) }, outputs: { status: '${{ nodes.after.output }}' } },
-    { name: 'breaking', ...n, onFailure: { workflow: 'aftermath' }, nodes: { first: set(1), wait: { type: 'delay', with: { duration: '20ms' } }, broken: { type: 'fail', needs: ['first', 'wait'], with: { message: 'as meant' } } } },
+    {
+      name: 'asking',
+      ...n,
+      nodes: { a: { type: 'http', with: late(60) }, b: { type: 'http', needs: ['a'], with: late(20) } },
+      outputs: { value: '${{ nodes.b.output.body.value }}' },
+    },
+    {
+      name: 'once',
+      ...n,
+      nodes: { ask: { type: 'http', rerun: false, with: late(60) } },
+      outputs: { value: '${{ nodes.ask.output.body.value }}' },
+    },
+    {
+      name: 'hurried',
+      ...n,
+      nodes: {
+        ask: { type: 'http', continueOnError: true, timeout: '150ms', with: { url: `${url}/park` } },
+        after: set('${{ nodes.ask.status }}', ['ask']),
+      },
+      outputs: { status: '${{ nodes.after.output }}' },
+    },
+    {
+      name: 'breaking',
+      ...n,
+      onFailure: { workflow: 'aftermath' },
+      nodes: {
+        first: set(1),
+        wait: { type: 'delay', with: { duration: '20ms' } },
+        broken: { type: 'fail', needs: ['first', 'wait'], with: { message: 'as meant' } },
+      },
+    },
     {
       name: 'aftermath',
-      inputs: { executionId: { type: 'string' }, workflow: { type: 'string' }, error: { type: 'string' }, errorCode: { type: 'string' } },
+      inputs: {
+        executionId: { type: 'string' },
+        workflow: { type: 'string' },
+        error: { type: 'string' },
+        errorCode: { type: 'string' },
+      },
       nodes: { note: set('${{ input.executionId }}') },
       outputs: { of: '${{ nodes.note.output }}' },
     },
     /** Never ends by itself: three ways to be stopped. */
-    { name: 'parked', ...n, nodes: { ask: { type: 'http', with: { url: `${url}/park` } }, wait: { type: 'delay', with: { duration: '1h' } }, held: { type: 'hold', trigger: 'never' }, after: set(1, ['ask']) } },
-    { name: 'parked-family', ...n, nodes: { each: { type: 'foreach', items: '${{ [1, 2, 3] }}', body: { ask: { type: 'http', with: { url: `${url}/park` } } } } } },
+    {
+      name: 'parked',
+      ...n,
+      nodes: {
+        ask: { type: 'http', with: { url: `${url}/park` } },
+        wait: { type: 'delay', with: { duration: '1h' } },
+        held: { type: 'hold', trigger: 'never' },
+        after: set(1, ['ask']),
+      },
+    },
+    {
+      name: 'parked-family',
+      ...n,
+      nodes: {
+        each: {
+          type: 'foreach',
+          items: '${{ [1, 2, 3] }}',
+          body: { ask: { type: 'http', with: { url: `${url}/park` } } },
+        },
+      },
+    },
   ];
 }
 
@@ -134,7 +231,22 @@ export interface Started {
   stopAnswer: string | null;
 }
 
-const kinds = ['chain', 'fan', 'loop', 'polling', 'each', 'parent', 'holding', 'timer', 'flaky', 'hopeless', 'asking', 'once', 'hurried', 'breaking'];
+const kinds = [
+  'chain',
+  'fan',
+  'loop',
+  'polling',
+  'each',
+  'parent',
+  'holding',
+  'timer',
+  'flaky',
+  'hopeless',
+  'asking',
+  'once',
+  'hurried',
+  'breaking',
+];
 
 export class Load {
   readonly started: Started[] = [];
@@ -236,7 +348,12 @@ export class Load {
 
   async #trigger(started: Started): Promise<void> {
     // Repeated after a crash its first one may have been consumed: then it ended (409), or the same again waits for nobody.
-    const { status } = await this.#ask('POST', `/api/executions/${started.id}/triggers/go`, { payload: { n: started.n } }, [409]);
+    const { status } = await this.#ask(
+      'POST',
+      `/api/executions/${started.id}/triggers/go`,
+      { payload: { n: started.n } },
+      [409],
+    );
     started.triggered = status === 200;
   }
 
@@ -249,7 +366,12 @@ export class Load {
   }
 
   /** Repeats a request until it is answered, over as many servers as that takes. */
-  async #ask(method: string, path: string, body?: unknown, accepted: number[] = []): Promise<HttpAnswer & { data: Data }> {
+  async #ask(
+    method: string,
+    path: string,
+    body?: unknown,
+    accepted: number[] = [],
+  ): Promise<HttpAnswer & { data: Data }> {
     for (;;) {
       if (this.#abandoned) throw new Error('the load was abandoned');
       let answer: HttpAnswer;

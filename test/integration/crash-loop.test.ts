@@ -22,7 +22,10 @@ async function see(server: ServerProcess, id: string): Promise<Seen> {
 async function listAll(server: ServerProcess, query = ''): Promise<Data[]> {
   const items: Data[] = [];
   for (let cursor: string | null = ''; cursor !== null; ) {
-    const page: Data = await server.ok('GET', `/api/executions?limit=1000${query}${cursor === '' ? '' : `&cursor=${cursor}`}`);
+    const page: Data = await server.ok(
+      'GET',
+      `/api/executions?limit=1000${query}${cursor === '' ? '' : `&cursor=${cursor}`}`,
+    );
     items.push(...page.items);
     cursor = page.nextCursor;
   }
@@ -52,19 +55,40 @@ describe('kill -9, again and again', () => {
       nodes: {
         ask: { type: 'http', with: { url: `${endpoint.url}/park` } },
         wait: { type: 'delay', with: { duration: '1h' } },
-        again: { type: 'http', with: { url: `${endpoint.url}/bad` }, retry: { attempts: 5, backoff: '10m', maxBackoff: '10m' } },
-        poll: { type: 'while', condition: 'true', maxIterations: 9, delay: '10m', body: { step: { type: 'set', with: { value: 1 } } } },
+        again: {
+          type: 'http',
+          with: { url: `${endpoint.url}/bad` },
+          retry: { attempts: 5, backoff: '10m', maxBackoff: '10m' },
+        },
+        poll: {
+          type: 'while',
+          condition: 'true',
+          maxIterations: 9,
+          delay: '10m',
+          body: { step: { type: 'set', with: { value: 1 } } },
+        },
         child: { type: 'workflow', with: { workflow: 'doomed-child' } },
       },
     };
-    await server.ok('POST', '/api/workflows', { name: 'doomed-child', nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } } });
+    await server.ok('POST', '/api/workflows', {
+      name: 'doomed-child',
+      nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } },
+    });
     for (let round = 0; round < 8; round += 1) {
       const ids = await Promise.all(Array.from({ length: 3 }, () => server.run(definition)));
       const families: string[] = [];
       for (const id of ids) {
         await endpoint.calling(`${id}/ask`);
-        await server.record(id, ({ nodes }) => nodes.again.errorCode === 'FS_HTTP_STATUS' && nodes.poll.iteration?.nodes.step.status === 'Complete');
-        const [child] = await until('its child', () => listAll(server, `&parent=${id}`), (items) => items.length === 1);
+        await server.record(
+          id,
+          ({ nodes }) =>
+            nodes.again.errorCode === 'FS_HTTP_STATUS' && nodes.poll.iteration?.nodes.step.status === 'Complete',
+        );
+        const [child] = await until(
+          'its child',
+          () => listAll(server, `&parent=${id}`),
+          (items) => items.length === 1,
+        );
         await endpoint.calling(child.id);
         families.push(id, child.id);
       }
@@ -88,20 +112,35 @@ describe('kill -9, again and again', () => {
         if (!accepted.includes(id)) await server.http('POST', `/api/executions/${id}/stop`);
         const record = await server.record(id);
         expect(record).to.include({ status: 'Failed', error: MARKER, stoppedByUser: true });
-        for (const name of ['ask', 'wait', 'again', 'poll', 'child']) expect(record.nodes[name], name).to.include({ status: 'Failed', error: MARKER, attempt: 1 });
+        for (const name of ['ask', 'wait', 'again', 'poll', 'child'])
+          expect(record.nodes[name], name).to.include({ status: 'Failed', error: MARKER, attempt: 1 });
         // A takeover finalises at once.
         if (accepted.includes(id) && Date.parse(record.endedAt) > killedAtMs) {
           expect(Date.parse(record.endedAt) - listeningAtMs, 'ms from listening to the end').to.be.below(2_000);
         }
       }
+      // Whoever asked is on record: the entry was durable before the stop was.
+      const audit = (await server.ok('GET', '/api/audit')).items.filter(({ verb }: Data) => verb === 'execution.stop');
+      for (const id of accepted) {
+        expect(audit.find(({ target }: Data) => target === id)?.actor, 'audit entry').to.include({ role: 'admin' });
+      }
       for (const id of families) {
-        const seen = await until('the end', () => see(server, id), ({ record }) => record.endedAt !== null);
+        const seen = await until(
+          'the end',
+          () => see(server, id),
+          ({ record }) => record.endedAt !== null,
+        );
         expect(faultsOf(seen)).to.deep.equal([]);
         expect(seen.record).to.include({ error: MARKER });
       }
-      const stopped = families.filter((id) => accepted.some((parent) => id === parent || families[families.indexOf(parent) + 1] === id));
+      const stopped = families.filter((id) =>
+        accepted.some((parent) => id === parent || families[families.indexOf(parent) + 1] === id),
+      );
       const again = endpoint.calls.slice(calls).filter(({ key }) => stopped.some((id) => key.startsWith(id)));
-      expect(again.map(({ key }) => key), 'calls after the restart').to.deep.equal([]);
+      expect(
+        again.map(({ key }) => key),
+        'calls after the restart',
+      ).to.deep.equal([]);
     }
   });
 
@@ -112,7 +151,9 @@ describe('kill -9, again and again', () => {
     for (const workflow of workflows) await server.ok('POST', '/api/workflows', workflow);
     const running = new Load(server);
     load = running;
-    const clients = Promise.all(Array.from({ length: CLIENTS }, (_, client) => running.client(seededRandom(seed + 1 + client))));
+    const clients = Promise.all(
+      Array.from({ length: CLIENTS }, (_, client) => running.client(seededRandom(seed + 1 + client))),
+    );
     let broken: unknown = null;
     clients.catch((error: unknown) => {
       broken = error;
@@ -132,7 +173,11 @@ describe('kill -9, again and again', () => {
         await sleep(random.next() * 1_200);
         // Between two kills: a few that were seen before, and a few new ones.
         const known = [...snapshots.keys()];
-        const some = [known[Math.floor(random.next() * known.length)], running.started[Math.floor(random.next() * running.started.length)]?.id, running.started.at(-1)?.id];
+        const some = [
+          known[Math.floor(random.next() * known.length)],
+          running.started[Math.floor(random.next() * running.started.length)]?.id,
+          running.started.at(-1)?.id,
+        ];
         for (const id of new Set(some)) {
           if (id === undefined) continue;
           const seen = await see(server, id);
@@ -155,8 +200,18 @@ describe('kill -9, again and again', () => {
     await server.listening();
     running.end();
     await clients;
-    await until('the rest', () => listAll(server, '&status=Running'), (items) => items.length === 0, 60_000);
-    await until('the queue', () => listAll(server, '&status=Pending'), (items) => items.length === 0, 60_000);
+    await until(
+      'the rest',
+      () => listAll(server, '&status=Running'),
+      (items) => items.length === 0,
+      60_000,
+    );
+    await until(
+      'the queue',
+      () => listAll(server, '&status=Pending'),
+      (items) => items.length === 0,
+      60_000,
+    );
 
     const all: Seen[] = [];
     for (const { id } of await listAll(server)) {
@@ -166,9 +221,16 @@ describe('kill -9, again and again', () => {
       for (const child of await listAll(server, `&parent=${id}`)) all.push(await see(server, child.id));
     }
     for (const seen of all) faults.push(...check(seen), ...changeFaults(snapshots.get(seen.record.id) ?? seen, seen));
-    faults.push(...familyFaults(all), ...promiseFaults(running.started, all), ...callFaults(endpoint, running.started, all), ...followUpFaults(all));
+    faults.push(
+      ...familyFaults(all),
+      ...promiseFaults(running.started, all),
+      ...callFaults(endpoint, running.started, all),
+      ...followUpFaults(all),
+    );
     const stopped = all.filter(({ record }) => record.stop !== null).length;
-    const attempts = all.flatMap(({ record }) => Object.values(record.nodes)).filter(({ attempt }) => attempt > 1).length;
+    const attempts = all
+      .flatMap(({ record }) => Object.values(record.nodes))
+      .filter(({ attempt }) => attempt > 1).length;
     console.log(
       `    ${kills} kills in ${(spanMs / 1000).toFixed(0)} s, ${whileStarting} of them while it started; ${all.length} executions, ${stopped} stopped (${running.counts.bulk} bulk stops), ${attempts} nodes with a second attempt, ${endpoint.calls.length} calls`,
     );
@@ -199,8 +261,12 @@ function promiseFaults(started: Started[], all: Seen[]): string[] {
     const { record, events } = seen;
     if (record.endedAt === null) faults.push(`${id} (${workflow}) has not ended: ${record.status}`);
     if (stop !== null) {
-      if (record.error !== MARKER) faults.push(`${id} (${workflow}) was stopped with ${stopAnswer}, and is ${record.status} with ${record.error} (I4)`);
-      if (stop.requestId !== null && record.stop?.requestId !== stop.requestId) faults.push(`${id} was stopped by ${stop.requestId}, its record says ${record.stop?.requestId}`);
+      if (record.error !== MARKER)
+        faults.push(
+          `${id} (${workflow}) was stopped with ${stopAnswer}, and is ${record.status} with ${record.error} (I4)`,
+        );
+      if (stop.requestId !== null && record.stop?.requestId !== stop.requestId)
+        faults.push(`${id} was stopped by ${stop.requestId}, its record says ${record.stop?.requestId}`);
       continue;
     }
     if (record.stop !== null) continue;
@@ -212,9 +278,13 @@ function promiseFaults(started: Started[], all: Seen[]): string[] {
     const lost = record.errorCode === 'FS_LOST' && mayBeLost(workflow, events);
     if (lost) continue;
     if (record.status !== expected.status || (expected.error !== undefined && record.error !== expected.error)) {
-      faults.push(`${id} (${workflow}) is ${record.status} with ${record.error}, expected ${expected.status} (triggered ${triggered})`);
+      faults.push(
+        `${id} (${workflow}) is ${record.status} with ${record.error}, expected ${expected.status} (triggered ${triggered})`,
+      );
     } else if (expected.outputs !== undefined && JSON.stringify(record.outputs) !== JSON.stringify(expected.outputs)) {
-      faults.push(`${id} (${workflow}) gave ${JSON.stringify(record.outputs)}, expected ${JSON.stringify(expected.outputs)}`);
+      faults.push(
+        `${id} (${workflow}) gave ${JSON.stringify(record.outputs)}, expected ${JSON.stringify(expected.outputs)}`,
+      );
     }
   }
   return faults;
@@ -240,14 +310,31 @@ function callFaults(endpoint: Endpoint, started: Started[], all: Seen[]): string
       continue;
     }
     const iterations = path.pop() ?? '-';
-    const index = iterations === '-' ? undefined : iterations.split(',').map((part) => Number(part.split('@')[0])).join();
-    const attempts = seen.events.filter((event) => event.type === 'node.started' && event.node === path.join('/') && (index === undefined || event.iterations?.join() === index)).length;
+    const index =
+      iterations === '-'
+        ? undefined
+        : iterations
+            .split(',')
+            .map((part) => Number(part.split('@')[0]))
+            .join();
+    const attempts = seen.events.filter(
+      (event) =>
+        event.type === 'node.started' &&
+        event.node === path.join('/') &&
+        (index === undefined || event.iterations?.join() === index),
+    ).length;
     if (made.length > attempts) faults.push(`${made.length} calls of ${key} for ${attempts} attempts (I7)`);
-    if (seen.record.workflow.name === 'once' && made.length > 1) faults.push(`${made.length} calls of ${key}, which must not be repeated`);
+    if (seen.record.workflow.name === 'once' && made.length > 1)
+      faults.push(`${made.length} calls of ${key}, which must not be repeated`);
     const stop = stops.get(seen.record.parent?.executionId ?? id) ?? null;
-    const late = stop === null ? undefined : made.find(({ arrivedAtMs }) => arrivedAtMs > stop.answeredAtMs + ON_THE_WAY_MS);
-    if (late !== undefined) faults.push(`a call of ${key} arrived ${late.arrivedAtMs - (stop?.answeredAtMs ?? 0)} ms after its stop was acknowledged (I3)`);
-    if (seen.record.endedAt !== null && made.some(({ end }) => end === null)) faults.push(`a call of ${key} is still open after the end (I9)`);
+    const late =
+      stop === null ? undefined : made.find(({ arrivedAtMs }) => arrivedAtMs > stop.answeredAtMs + ON_THE_WAY_MS);
+    if (late !== undefined)
+      faults.push(
+        `a call of ${key} arrived ${late.arrivedAtMs - (stop?.answeredAtMs ?? 0)} ms after its stop was acknowledged (I3)`,
+      );
+    if (seen.record.endedAt !== null && made.some(({ end }) => end === null))
+      faults.push(`a call of ${key} is still open after the end (I9)`);
   }
   return faults;
 }
@@ -264,6 +351,8 @@ function followUpFaults(all: Seen[]): string[] {
     if (record.workflow.name !== 'breaking') return [];
     const expected = record.stop === null ? 1 : 0;
     const found = of.get(record.id) ?? 0;
-    return found === expected ? [] : [`${record.id} (breaking, ${record.stop === null ? 'failed' : 'stopped'}) led to ${found} follow-ups`];
+    return found === expected
+      ? []
+      : [`${record.id} (breaking, ${record.stop === null ? 'failed' : 'stopped'}) led to ${found} follow-ups`];
   });
 }

@@ -9,7 +9,11 @@ describe('the first minute, from an empty directory', () => {
 
   before(async () => {
     server = await ServerProcess.start({ args: ['--json'] });
-    const line = await until('its line', async () => server.stdout, (text) => text.includes('\n'));
+    const line = await until(
+      'its line',
+      async () => server.stdout,
+      (text) => text.includes('\n'),
+    );
     demo = JSON.parse(line.slice(0, line.indexOf('\n'))).demo;
   });
 
@@ -36,12 +40,19 @@ describe('the first minute, from an empty directory', () => {
       expect(stdout).to.include(name);
     }
     const json = JSON.parse((await server.cli('ps', '--json')).stdout);
-    expect((json.items ?? json).map(({ id }: Data) => id)).to.include.members(demo.map(({ executionId }) => executionId));
+    expect((json.items ?? json).map(({ id }: Data) => id)).to.include.members(
+      demo.map(({ executionId }) => executionId),
+    );
   });
 
   it('the poll polls, the graph calls, holds and waits, the list is worked through', async () => {
     await server.record(of('demo-poll'), ({ nodes }) => (nodes.poll.iteration?.index ?? 0) >= 1, 15_000);
-    await server.record(of('demo-graph'), ({ nodes }) => nodes.scan.status === 'Running' && nodes.approve.status === 'Held' && nodes.report.status === 'Pending', 15_000);
+    await server.record(
+      of('demo-graph'),
+      ({ nodes }) =>
+        nodes.scan.status === 'Running' && nodes.approve.status === 'Held' && nodes.report.status === 'Pending',
+      15_000,
+    );
     await server.record(of('demo-foreach'), ({ nodes }) => nodes.hosts.children?.running === 2, 15_000);
   });
 
@@ -78,7 +89,9 @@ describe('the first minute, from an empty directory', () => {
 
   it('the endpoint is the demonstration’s alone: somebody else’s workflow is not let through', async () => {
     const { definition } = await server.ok('GET', '/api/workflows/demo-poll');
-    const id = await server.run({ name: 'mine', nodes: { ask: definition.nodes.poll.body.check } } as unknown as { name: string });
+    const id = await server.run({ name: 'mine', nodes: { ask: definition.nodes.poll.body.check } } as unknown as {
+      name: string;
+    });
     const ended = await server.record(id, ({ nodes }) => nodes.ask.error !== null, 15_000);
     expect(ended.nodes.ask.errorCode).to.equal('FS_HTTP_BLOCKED');
   });
@@ -89,7 +102,9 @@ describe('the first minute, from an empty directory', () => {
     const first = await fetch(firstVisitUrl, { redirect: 'manual' });
     expect(first.status).to.equal(302);
     const cookie = first.headers.get('set-cookie') ?? '';
-    expect(cookie).to.match(/HttpOnly/i).and.match(/SameSite=(Strict|Lax)/i);
+    expect(cookie)
+      .to.match(/HttpOnly/i)
+      .and.match(/SameSite=(Strict|Lax)/i);
     const session = { headers: { cookie: cookie.split(';')[0] as string } };
     expect((await fetch(`${server.url}/api/executions`, session)).status).to.equal(200);
     const again = await fetch(firstVisitUrl, { redirect: 'manual' });

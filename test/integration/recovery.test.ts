@@ -27,11 +27,17 @@ describe('a server that ends and starts again', () => {
 
   const asking = (path = '/park', more: Record<string, unknown> = {}) => ({
     name: 'asking',
-    nodes: { ask: { type: 'http', with: { url: endpoint.url + path }, ...more }, after: { type: 'set', needs: ['ask'], with: { value: 'done' } } },
+    nodes: {
+      ask: { type: 'http', with: { url: endpoint.url + path }, ...more },
+      after: { type: 'set', needs: ['ask'], with: { value: 'done' } },
+    },
   });
-  const events = async (id: string, type: string): Promise<Data[]> => (await server.events(id)).filter((event) => event.type === type);
+  const events = async (id: string, type: string): Promise<Data[]> =>
+    (await server.events(id)).filter((event) => event.type === type);
   const sound = async (id: string): Promise<void> => {
-    expect(faultsOf({ record: await server.ok('GET', `/api/executions/${id}`), events: await server.events(id) })).to.deep.equal([]);
+    expect(
+      faultsOf({ record: await server.ok('GET', `/api/executions/${id}`), events: await server.events(id) }),
+    ).to.deep.equal([]);
   };
 
   describe('the data directory', () => {
@@ -73,13 +79,20 @@ describe('a server that ends and starts again', () => {
 
     it('ends a server that has timers and held nodes only at once; they go on', async () => {
       await server.start();
-      const id = await server.run({ name: 'parked', nodes: { wait: { type: 'delay', with: { duration: '1h' } }, hold: { type: 'hold', trigger: 'go' } } } as { name: string });
+      const id = await server.run({
+        name: 'parked',
+        nodes: { wait: { type: 'delay', with: { duration: '1h' } }, hold: { type: 'hold', trigger: 'go' } },
+      } as { name: string });
       await server.record(id, ({ nodes }) => nodes.hold.status === 'Held' && nodes.wait.status === 'Running');
       const beganAtMs = performance.now();
       expect((await server.signal('SIGTERM')).code).to.equal(0);
       expect(performance.now() - beganAtMs).to.be.below(SLACK_MS);
       await server.start();
-      expect(await server.ok('GET', `/api/executions/${id}`)).to.include({ status: 'Running', stop: null, error: null });
+      expect(await server.ok('GET', `/api/executions/${id}`)).to.include({
+        status: 'Running',
+        stop: null,
+        error: null,
+      });
     });
 
     it('admits nothing more, keeps what ends within its time, starts nothing after it, marks no stop', async () => {
@@ -87,7 +100,11 @@ describe('a server that ends and starts again', () => {
       const id = await server.run(asking());
       const [call] = await endpoint.calling(id);
       server.send('SIGTERM');
-      const refused = await until('a refusal', () => server.http('POST', '/api/executions', { workflow: 'asking' }), ({ status }) => status !== 201);
+      const refused = await until(
+        'a refusal',
+        () => server.http('POST', '/api/executions', { workflow: 'asking' }),
+        ({ status }) => status !== 201,
+      );
       expect(refused.status).to.equal(503);
       expect(refused.data.code).to.equal('FS_UNAVAILABLE');
       expect(refused.headers.get('retry-after')).to.match(/^\d+$/);
@@ -116,7 +133,11 @@ describe('a server that ends and starts again', () => {
       expect(endpoint.of(id)[0]?.end).to.equal('aborted');
       await server.start();
       const [, second] = await endpoint.calling(id, (calls) => calls.length === 2);
-      expect(await server.ok('GET', `/api/executions/${id}`)).to.include({ status: 'Running', stop: null, error: null });
+      expect(await server.ok('GET', `/api/executions/${id}`)).to.include({
+        status: 'Running',
+        stop: null,
+        error: null,
+      });
       second?.answer(200, {});
       const ended = await server.record(id);
       expect(ended).to.include({ status: 'Complete', stop: null });
@@ -129,7 +150,11 @@ describe('a server that ends and starts again', () => {
       const id = await server.run(asking());
       await endpoint.calling(id);
       server.send('SIGTERM');
-      await until('a refusal', () => server.http('POST', '/api/executions', { workflow: 'asking' }), ({ status }) => status === 503);
+      await until(
+        'a refusal',
+        () => server.http('POST', '/api/executions', { workflow: 'asking' }),
+        ({ status }) => status === 503,
+      );
       const beganAtMs = performance.now();
       expect(await server.signal('SIGTERM')).to.include({ code: 143 });
       expect(performance.now() - beganAtMs).to.be.below(SLACK_MS);
@@ -152,7 +177,9 @@ describe('a server that ends and starts again', () => {
       const ended = await server.record(id);
       expect(ended).to.include({ status: 'Complete' });
       expect(ended.nodes.ask).to.include({ status: 'Complete', attempt: 2 });
-      expect((await events(id, 'node.started')).filter(({ node }) => node === 'ask').map(({ attempt }) => attempt)).to.deep.equal([1, 2]);
+      expect(
+        (await events(id, 'node.started')).filter(({ node }) => node === 'ask').map(({ attempt }) => attempt),
+      ).to.deep.equal([1, 2]);
       await sound(id);
     });
 
@@ -187,7 +214,11 @@ describe('a server that ends and starts again', () => {
         nodes: {
           first: { type: 'http', with: { url: `${endpoint.url}/echo?value=kept` } },
           hold: { type: 'hold', trigger: 'go', needs: ['first'] },
-          last: { type: 'set', needs: ['hold'], with: { value: '${{ nodes.first.output.body.value }} ${{ nodes.hold.output }}' } },
+          last: {
+            type: 'set',
+            needs: ['hold'],
+            with: { value: '${{ nodes.first.output.body.value }} ${{ nodes.hold.output }}' },
+          },
         },
       } as { name: string });
       await server.record(id, ({ nodes }) => nodes.hold.status === 'Held');
@@ -201,12 +232,17 @@ describe('a server that ends and starts again', () => {
     it('an acknowledged trigger releases its hold, though the process died before it did', async () => {
       await server.start();
       const ids: string[] = [];
-      for (let count = 0; count < 10; count += 1) ids.push(await server.run({ name: 'held', nodes: { hold: { type: 'hold', trigger: 'go' } } } as { name: string }));
+      for (let count = 0; count < 10; count += 1)
+        ids.push(
+          await server.run({ name: 'held', nodes: { hold: { type: 'hold', trigger: 'go' } } } as { name: string }),
+        );
       for (const id of ids) await server.record(id, ({ nodes }) => nodes.hold.status === 'Held');
       const accepted: string[] = [];
       await Promise.all(
         ids.map(async (id) => {
-          const answer = await server.http('POST', `/api/executions/${id}/triggers/go`, { payload: id }).catch(() => null);
+          const answer = await server
+            .http('POST', `/api/executions/${id}/triggers/go`, { payload: id })
+            .catch(() => null);
           if (answer?.status !== 200) return;
           accepted.push(id);
           void server.kill();
@@ -222,7 +258,17 @@ describe('a server that ends and starts again', () => {
       await server.start();
       const id = await server.run({
         name: 'family',
-        nodes: { each: { type: 'foreach', items: '${{ [1, 2, 3, 4] }}', concurrency: 2, body: { ask: { type: 'http', with: { url: `${endpoint.url}/park?item=\${{ item }}` } }, value: { type: 'set', needs: ['ask'], with: { value: '${{ item }}' } } } } },
+        nodes: {
+          each: {
+            type: 'foreach',
+            items: '${{ [1, 2, 3, 4] }}',
+            concurrency: 2,
+            body: {
+              ask: { type: 'http', with: { url: `${endpoint.url}/park?item=\${{ item }}` } },
+              value: { type: 'set', needs: ['ask'], with: { value: '${{ item }}' } },
+            },
+          },
+        },
       } as { name: string });
       const children = async (): Promise<Data[]> => (await server.ok('GET', `/api/executions?parent=${id}`)).items;
       await until('two children', children, ({ length }) => length === 2);
@@ -234,7 +280,10 @@ describe('a server that ends and starts again', () => {
       }
       const all = await until('four children', children, ({ length }) => length === 4);
       for (const child of all) {
-        const open = await endpoint.calling(child.id, (calls) => calls.some(({ end }) => end === null) || calls.some(({ end }) => end === 'answered'));
+        const open = await endpoint.calling(
+          child.id,
+          (calls) => calls.some(({ end }) => end === null) || calls.some(({ end }) => end === 'answered'),
+        );
         for (const call of open) call.answer(200, {});
       }
       const ended = await server.record(id);
@@ -249,14 +298,31 @@ describe('a server that ends and starts again', () => {
       nodes: {
         delay: { type: 'delay', with: { duration: '4s' } },
         retry: { type: 'http', with: { url: `${endpoint.url}/flaky?times=1` }, retry: { attempts: 2, backoff: '4s' } },
-        pause: { type: 'while', condition: 'iter.index < 2', maxIterations: 3, delay: '4s', body: { step: { type: 'set', with: { value: '${{ iter.index }}' } } } },
+        pause: {
+          type: 'while',
+          condition: 'iter.index < 2',
+          maxIterations: 3,
+          delay: '4s',
+          body: { step: { type: 'set', with: { value: '${{ iter.index }}' } } },
+        },
         hold: { type: 'hold', schedule: '4s' },
-        hurried: { type: 'http', timeout: '4s', continueOnError: true, with: { url: `${endpoint.url}/late?ms=600000` } },
+        hurried: {
+          type: 'http',
+          timeout: '4s',
+          continueOnError: true,
+          with: { url: `${endpoint.url}/late?ms=600000` },
+        },
       },
     });
     const begun = async (): Promise<{ id: string; dueAtMs: number }> => {
       const id = await server.run(definition());
-      const record = await server.record(id, ({ nodes }) => nodes.retry.errorCode === 'FS_HTTP_STATUS' && nodes.pause.iteration?.nodes.step.status === 'Complete' && nodes.hold.status === 'Held');
+      const record = await server.record(
+        id,
+        ({ nodes }) =>
+          nodes.retry.errorCode === 'FS_HTTP_STATUS' &&
+          nodes.pause.iteration?.nodes.step.status === 'Complete' &&
+          nodes.hold.status === 'Held',
+      );
       return { id, dueAtMs: Date.parse(record.startedAt) + 4_000 };
     };
     const firedOnce = async (id: string): Promise<Record<string, number>> => {
@@ -264,11 +330,19 @@ describe('a server that ends and starts again', () => {
       expect(ended).to.include({ status: 'Complete' });
       await sound(id);
       const all = await server.events(id);
-      const at = (type: string, node: string, nth = -1): number => Date.parse(all.filter((event) => event.type === type && event.node === node).at(nth)?.at);
-      expect(all.filter(({ type, node }) => type === 'node.completed' && ['delay', 'retry', 'pause', 'hold'].includes(node))).to.have.length(4);
+      const at = (type: string, node: string, nth = -1): number =>
+        Date.parse(all.filter((event) => event.type === type && event.node === node).at(nth)?.at);
+      expect(
+        all.filter(({ type, node }) => type === 'node.completed' && ['delay', 'retry', 'pause', 'hold'].includes(node)),
+      ).to.have.length(4);
       expect(all.filter(({ type }) => type === 'iteration.started')).to.have.length(2);
       expect(endpoint.of(`${id}/retry`)).to.have.length(2);
-      return { delay: at('node.completed', 'delay'), retry: at('node.started', 'retry'), pause: at('iteration.started', 'pause'), hold: at('node.completed', 'hold') };
+      return {
+        delay: at('node.completed', 'delay'),
+        retry: at('node.started', 'retry'),
+        pause: at('iteration.started', 'pause'),
+        hold: at('node.completed', 'hold'),
+      };
     };
 
     it('that lie ahead keep their time over a restart', async () => {
@@ -276,7 +350,8 @@ describe('a server that ends and starts again', () => {
       const { id, dueAtMs } = await begun();
       await server.restart();
       await server.restart();
-      for (const [name, atMs] of Object.entries(await firedOnce(id))) expect(atMs - dueAtMs, name).to.be.within(-50, SLACK_MS);
+      for (const [name, atMs] of Object.entries(await firedOnce(id)))
+        expect(atMs - dueAtMs, name).to.be.within(-50, SLACK_MS);
       const { nodes } = await server.ok('GET', `/api/executions/${id}`);
       expect(nodes.retry).to.include({ attempt: 2 });
       for (const name of ['delay', 'pause', 'hold']) expect(nodes[name], name).to.include({ attempt: 1 });
@@ -290,7 +365,8 @@ describe('a server that ends and starts again', () => {
       await sleep(Math.max(0, dueAtMs + 500 - Date.now()));
       await server.start();
       const listeningAtMs = Date.now();
-      for (const [name, atMs] of Object.entries(await firedOnce(id))) expect(atMs - listeningAtMs, name).to.be.within(-SLACK_MS, SLACK_MS);
+      for (const [name, atMs] of Object.entries(await firedOnce(id)))
+        expect(atMs - listeningAtMs, name).to.be.within(-SLACK_MS, SLACK_MS);
     });
   });
 
@@ -299,7 +375,14 @@ describe('a server that ends and starts again', () => {
     /** Once a minute, `aheadMs` from now. */
     const definition = (aheadMs: number) => {
       const atMs = Math.ceil((Date.now() + aheadMs) / 1_000) * 1_000;
-      return { atMs, source: { name: 'scheduled', on: { schedule: `${new Date(atMs).getUTCSeconds()} * * * * *` }, nodes: { one: { type: 'set', with: { value: 1 } } } } };
+      return {
+        atMs,
+        source: {
+          name: 'scheduled',
+          on: { schedule: `${new Date(atMs).getUTCSeconds()} * * * * *` },
+          nodes: { one: { type: 'set', with: { value: 1 } } },
+        },
+      };
     };
 
     it('whose instant passed while no server ran starts one execution, once', async () => {
@@ -360,7 +443,13 @@ describe('a full disk', function () {
   });
 
   it('is told, nothing is acknowledged, actors wait, and all goes on when there is space', async () => {
-    const definition = { name: 'patient', nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } }, then: { type: 'http', needs: ['ask'], with: { url: `${endpoint.url}/echo?value=after` } } } };
+    const definition = {
+      name: 'patient',
+      nodes: {
+        ask: { type: 'http', with: { url: `${endpoint.url}/park` } },
+        then: { type: 'http', needs: ['ask'], with: { url: `${endpoint.url}/echo?value=after` } },
+      },
+    };
     const id = await server.run(definition);
     const [call] = await endpoint.calling(id);
     const ballast = join(directory as string, 'ballast');
@@ -368,12 +457,18 @@ describe('a full disk', function () {
     writeFileSync(ballast, Buffer.alloc(bavail * bsize));
 
     // The log may have room for a few more: its file is as large as it ever was.
-    const start = () => server.http('POST', '/api/executions', { workflow: 'patient', labels: { filler: 'x'.repeat(200) }, input: {} });
+    const start = () =>
+      server.http('POST', '/api/executions', { workflow: 'patient', labels: { filler: 'x'.repeat(200) }, input: {} });
     let acknowledged = 0;
-    const refused = await until('a refusal', start, ({ status }) => {
-      if (status === 201) acknowledged += 1;
-      return status !== 201;
-    }, 30_000);
+    const refused = await until(
+      'a refusal',
+      start,
+      ({ status }) => {
+        if (status === 201) acknowledged += 1;
+        return status !== 201;
+      },
+      30_000,
+    );
     expect(refused.status).to.equal(503);
     expect(refused.data.code).to.equal('FS_UNAVAILABLE');
     expect(refused.headers.get('retry-after')).to.match(/^\d+$/);
@@ -394,7 +489,11 @@ describe('a full disk', function () {
     expect(await server.ok('GET', `/api/executions/${id}`)).to.include({ status: 'Running', stop: null });
 
     rmSync(ballast);
-    await until('health', () => server.http('GET', '/api/health'), ({ status }) => status === 200);
+    await until(
+      'health',
+      () => server.http('GET', '/api/health'),
+      ({ status }) => status === 200,
+    );
     await endpoint.calling(`${id}/then`);
     const ended = await server.record(id);
     expect(ended).to.include({ status: 'Complete', stop: null });

@@ -17,8 +17,18 @@ function tableOf(url: string) {
       tolerated: { type: 'fail', continueOnError: true, with: { message: 'its own too' } },
       calling: { type: 'http', with: { url: `${url}/park` } },
       waiting: { type: 'delay', with: { duration: '10m' } },
-      betweenTries: { type: 'http', with: { url: `${url}/bad` }, retry: { attempts: 3, backoff: '10m', maxBackoff: '10m' } },
-      pausing: { type: 'while', condition: 'true', maxIterations: 5, delay: '10m', body: { step: { type: 'set', with: { value: '${{ iter.index }}' } } } },
+      betweenTries: {
+        type: 'http',
+        with: { url: `${url}/bad` },
+        retry: { attempts: 3, backoff: '10m', maxBackoff: '10m' },
+      },
+      pausing: {
+        type: 'while',
+        condition: 'true',
+        maxIterations: 5,
+        delay: '10m',
+        body: { step: { type: 'set', with: { value: '${{ iter.index }}' } } },
+      },
       inBody: {
         type: 'while',
         condition: 'true',
@@ -79,13 +89,17 @@ describe('the state table of a stop', () => {
         if (answer.code !== null) throw new Error(`${verb}: ${JSON.stringify(answer.data)}`);
         return answer.data;
       };
-      const record = (id: string, fits = hasEnded): Promise<Data> => until(`execution ${id}`, () => done('execution.get', { id }), fits);
+      const record = (id: string, fits = hasEnded): Promise<Data> =>
+        until(`execution ${id}`, () => done('execution.get', { id }), fits);
       const run = async (definition: { name: string }, more: Record<string, unknown> = {}): Promise<string> => {
         await done('workflow.save', { definition });
         return (await done('execution.start', { workflow: definition.name, ...more })).id;
       };
       const childrenOf = async (parent: string): Promise<Data[]> => (await done('execution.list', { parent })).items;
-      const parked = () => ({ name: 'parked', nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } } });
+      const parked = () => ({
+        name: 'parked',
+        nodes: { ask: { type: 'http', with: { url: `${endpoint.url}/park` } } },
+      });
       const held = () => ({ name: 'held', nodes: { wait: { type: 'hold', trigger: 'go' } } });
 
       describe('of an execution with a node in every state', () => {
@@ -100,7 +114,17 @@ describe('the state table of a stop', () => {
           await done('workflow.save', { definition: childOf(endpoint.url) });
           id = await run(tableOf(endpoint.url));
           await record(id, ({ nodes }) => {
-            const { complete, skipped, failed, tolerated, held: holding, waiting, pausing, betweenTries, inBody } = nodes;
+            const {
+              complete,
+              skipped,
+              failed,
+              tolerated,
+              held: holding,
+              waiting,
+              pausing,
+              betweenTries,
+              inBody,
+            } = nodes;
             return (
               complete.status === 'Complete' &&
               skipped.status === 'Skipped' &&
@@ -116,7 +140,11 @@ describe('the state table of a stop', () => {
           });
           await endpoint.calling(`${id}/calling`);
           await endpoint.calling(`${id}/inBody/ask`);
-          children = await until('children', () => childrenOf(id), (items) => items.length === 3);
+          children = await until(
+            'children',
+            () => childrenOf(id),
+            (items) => items.length === 3,
+          );
           for (const child of children) await endpoint.calling(child.id);
           preview = await done('execution.preview', { id });
           answer = await call('execution.stop', { id });
@@ -135,7 +163,11 @@ describe('the state table of a stop', () => {
         it('a Complete node stays Complete', async () => {
           expect(node('complete')).to.include({ status: 'Complete', error: null, hasOutput: true });
           const results = await done('execution.results', { id });
-          expect(results.nodes.complete).to.deep.equal({ status: 'Complete', output: { kept: [1, 2, 3] }, error: null });
+          expect(results.nodes.complete).to.deep.equal({
+            status: 'Complete',
+            output: { kept: [1, 2, 3] },
+            error: null,
+          });
         });
 
         it('a Failed node keeps its error', () => {
@@ -151,7 +183,12 @@ describe('the state table of a stop', () => {
         });
 
         it('a node between tries ends Failed with the marker', () => {
-          expect(node('betweenTries')).to.include({ status: 'Failed', error: MARKER, errorCode: 'FS_STOPPED', attempt: 1 });
+          expect(node('betweenTries')).to.include({
+            status: 'Failed',
+            error: MARKER,
+            errorCode: 'FS_STOPPED',
+            attempt: 1,
+          });
         });
 
         it('an http call in flight is aborted and ends Failed with the marker', () => {
@@ -184,7 +221,13 @@ describe('the state table of a stop', () => {
         });
 
         it('the execution ends Failed with the marker', () => {
-          expect(ended).to.include({ status: 'Failed', error: MARKER, errorCode: 'FS_STOPPED', stoppedByUser: true, outputs: null });
+          expect(ended).to.include({
+            status: 'Failed',
+            error: MARKER,
+            errorCode: 'FS_STOPPED',
+            stoppedByUser: true,
+            outputs: null,
+          });
           expect(ended.stop).to.deep.equal({ requestId: answer.data.requestId, requestedAt: answer.data.requestedAt });
           expect(JSON.stringify(ended)).not.to.match(/reason|admin/i);
         });
@@ -207,7 +250,9 @@ describe('the state table of a stop', () => {
           expect(types.filter((type) => type === 'stop.requested')).to.have.length(1);
           expect(types.filter((type) => type === 'stop.halted')).to.have.length(1);
           expect(types.slice(from)).not.to.include.members(['node.started']);
-          expect(types.slice(from).filter((type) => /^node\.(started|completed|retrying)/.test(type))).to.deep.equal([]);
+          expect(types.slice(from).filter((type) => /^node\.(started|completed|retrying)/.test(type))).to.deep.equal(
+            [],
+          );
           expect(types.at(-1)).to.equal('execution.failed');
           expect(events.map(({ seq }) => seq)).to.deep.equal(events.map((_, index) => index + 1));
           expect(ended.seq).to.equal(events.length);
@@ -216,7 +261,16 @@ describe('the state table of a stop', () => {
         it('the preview told what would be', () => {
           expect(preview.executionId).to.equal(id);
           const names = preview.willAbort.map((entry: Data) => [entry.node, ...(entry.iterations ?? [])].join('#'));
-          expect(names).to.have.members(['calling', 'waiting', 'betweenTries', 'pausing', 'inBody', 'inBody/ask#0', 'child', 'each']);
+          expect(names).to.have.members([
+            'calling',
+            'waiting',
+            'betweenTries',
+            'pausing',
+            'inBody',
+            'inBody/ask#0',
+            'child',
+            'each',
+          ]);
           const calling = preview.willAbort.find((entry: Data) => entry.node === 'calling');
           expect(calling).to.include({ type: 'http', where: 'worker' });
           expect(calling.runningForMs).to.be.a('number');
@@ -226,12 +280,16 @@ describe('the state table of a stop', () => {
           expect(preview.stayPending).to.deep.include({ node: 'pending' });
           expect(preview.stayPending).to.deep.include({ node: 'inBody/after', iterations: [0] });
           expect(preview.stayHeld).to.have.deep.members([{ node: 'held' }, { node: 'inBody/wait', iterations: [0] }]);
-          expect(preview.children.map((child: Data) => child.executionId)).to.have.members(children.map((child) => child.id));
+          expect(preview.children.map((child: Data) => child.executionId)).to.have.members(
+            children.map((child) => child.id),
+          );
         });
 
         it('the receipt tells what was, and names nobody', async () => {
-          const receipt = await until('receipt', () => done('execution.receipt', { id }), ({ children: all }) =>
-            all.every((child: Data) => child.status === 'Failed'),
+          const receipt = await until(
+            'receipt',
+            () => done('execution.receipt', { id }),
+            ({ children: all }) => all.every((child: Data) => child.status === 'Failed'),
           );
           expect(Object.keys(receipt)).to.have.members([
             'executionId',
@@ -246,7 +304,13 @@ describe('the state table of a stop', () => {
             'unconfirmed',
             'children',
           ]);
-          expect(receipt).to.include({ executionId: id, requestId: answer.data.requestId, requestedAt: answer.data.requestedAt, unconfirmed: 0, lateResultsDiscarded: 0 });
+          expect(receipt).to.include({
+            executionId: id,
+            requestId: answer.data.requestId,
+            requestedAt: answer.data.requestedAt,
+            unconfirmed: 0,
+            lateResultsDiscarded: 0,
+          });
           expect(receipt.delivery.path).to.equal('local');
           expect(receipt.haltedMs).to.be.within(0, 2_000);
           expect(receipt.finalisedMs).to.be.within(receipt.haltedMs, 5_000);
@@ -254,8 +318,13 @@ describe('the state table of a stop', () => {
           const calling = receipt.tasks.find((task: Data) => task.node === 'calling');
           expect(calling).to.include({ attempt: 1, type: 'http', where: 'worker', outcome: 'aborted' });
           expect(calling.ms).to.be.a('number');
-          expect(receipt.tasks.find((task: Data) => task.node === 'inBody/ask')).to.deep.include({ iterations: [0], outcome: 'aborted' });
-          expect(receipt.children.map((child: Data) => child.executionId)).to.have.members(children.map((child) => child.id));
+          expect(receipt.tasks.find((task: Data) => task.node === 'inBody/ask')).to.deep.include({
+            iterations: [0],
+            outcome: 'aborted',
+          });
+          expect(receipt.children.map((child: Data) => child.executionId)).to.have.members(
+            children.map((child) => child.id),
+          );
           expect(JSON.stringify(receipt)).not.to.match(/admin|keyId|actor/);
         });
 
@@ -294,7 +363,9 @@ describe('the state table of a stop', () => {
       });
 
       it('a stop of an execution that ended by itself changes nothing and says so', async () => {
-        const id = await run({ name: 'quick', nodes: { one: { type: 'set', with: { value: 1 } } } } as { name: string });
+        const id = await run({ name: 'quick', nodes: { one: { type: 'set', with: { value: 1 } } } } as {
+          name: string;
+        });
         const before = await record(id);
         const { code, status, data } = await call('execution.stop', { id });
         expect(code).to.equal('FS_ENDED');
@@ -353,15 +424,27 @@ describe('the state table of a stop', () => {
         await done('workflow.save', { definition: childOf(endpoint.url) });
         const parent = {
           name: 'parent-of-one',
-          nodes: { child: { type: 'workflow', with: { workflow: 'table-child' }, retry: { attempts: 3, backoff: '10ms' } } },
+          nodes: {
+            child: { type: 'workflow', with: { workflow: 'table-child' }, retry: { attempts: 3, backoff: '10ms' } },
+          },
         };
         const id = await run(parent);
-        const [child] = await until('children', () => childrenOf(id), (items) => items.length === 1);
+        const [child] = await until(
+          'children',
+          () => childrenOf(id),
+          (items) => items.length === 1,
+        );
         await endpoint.calling(child.id);
         await done('execution.stop', { id: child.id });
         const ended = await record(id);
         const error = `child execution ${child.id} was stopped`;
-        expect(ended).to.include({ status: 'Failed', error, errorCode: 'FS_CHILD_STOPPED', stop: null, stoppedByUser: false });
+        expect(ended).to.include({
+          status: 'Failed',
+          error,
+          errorCode: 'FS_CHILD_STOPPED',
+          stop: null,
+          stoppedByUser: false,
+        });
         expect(ended.nodes.child).to.include({ status: 'Failed', error, attempt: 1 });
         expect(await record(child.id)).to.include({ error: MARKER, stoppedByUser: true });
         expect(await childrenOf(id)).to.have.length(1);
@@ -379,7 +462,11 @@ describe('the state table of a stop', () => {
             },
           },
         } as { name: string });
-        const children = await until('children', () => childrenOf(id), (items) => items.length === 2);
+        const children = await until(
+          'children',
+          () => childrenOf(id),
+          (items) => items.length === 2,
+        );
         for (const child of children) await endpoint.calling(child.id);
         const [one, other] = children.sort((a, b) => a.parent.itemIndex - b.parent.itemIndex);
         await done('execution.stop', { id: one.id });
@@ -392,9 +479,45 @@ describe('the state table of a stop', () => {
         expect(second.ask.body).to.deep.equal({ fine: true });
       });
 
+      it('a stop wins over a failure that is ending the execution: failFast', async () => {
+        const id = await run({
+          name: 'fails-fast',
+          failFast: true,
+          nodes: {
+            ask: { type: 'http', with: { url: `${endpoint.url}/park` } },
+            soon: { type: 'delay', with: { duration: '50ms' } },
+            broken: { type: 'fail', needs: ['soon'], with: { message: 'its own error' } },
+            held: { type: 'hold', trigger: 'go' },
+          },
+        } as { name: string });
+        await endpoint.calling(id);
+        await record(id, ({ nodes }) => nodes.broken.status === 'Failed');
+        expect(await done('execution.get', { id })).to.include({ status: 'Running' });
+        await done('execution.stop', { id });
+        const ended = await record(id);
+        expect(ended).to.include({ status: 'Failed', error: MARKER, stoppedByUser: true });
+        expect(ended.nodes.ask).to.include({ status: 'Failed', error: MARKER });
+        expect(ended.nodes.broken).to.include({ status: 'Failed', error: 'its own error' });
+        expect(ended.nodes.held).to.include({ status: 'Held' });
+        expect(endpoint.of(id).map(({ end }) => end)).to.deep.equal(['aborted']);
+      });
+
       it('a stop starts no onFailure workflow', async () => {
-        await done('workflow.save', { definition: { name: 'after-failure', inputs: { executionId: { type: 'string' }, workflow: { type: 'string' }, error: { type: 'string' }, errorCode: { type: 'string' } }, nodes: { note: { type: 'set', with: { value: 1 } } } } });
-        const id = await run({ ...parked(), name: 'with-on-failure', onFailure: { workflow: 'after-failure' } } as { name: string });
+        await done('workflow.save', {
+          definition: {
+            name: 'after-failure',
+            inputs: {
+              executionId: { type: 'string' },
+              workflow: { type: 'string' },
+              error: { type: 'string' },
+              errorCode: { type: 'string' },
+            },
+            nodes: { note: { type: 'set', with: { value: 1 } } },
+          },
+        });
+        const id = await run({ ...parked(), name: 'with-on-failure', onFailure: { workflow: 'after-failure' } } as {
+          name: string;
+        });
         await endpoint.calling(id);
         await done('execution.stop', { id });
         await record(id);
@@ -441,7 +564,9 @@ describe('the state table of a stop', () => {
 
         it('ids are stopped one and all, and those that have ended are told apart', async () => {
           const ids = [await run(parked()), await run(held())];
-          const over = await run({ name: 'quick', nodes: { one: { type: 'set', with: { value: 1 } } } } as { name: string });
+          const over = await run({ name: 'quick', nodes: { one: { type: 'set', with: { value: 1 } } } } as {
+            name: string;
+          });
           await record(over);
           const answer = await done('executions.stop', { filter: { ids: [...ids, over] } });
           expect(answer.matched).to.equal(2);
@@ -451,21 +576,33 @@ describe('the state table of a stop', () => {
         });
 
         it('an empty filter is refused', async () => {
-          for (const payload of [{}, { filter: {} }, { filter: { all: true, workflow: 'parked' } }, { filter: { all: false } }]) {
+          for (const payload of [
+            {},
+            { filter: {} },
+            { filter: { all: true, workflow: 'parked' } },
+            { filter: { all: false } },
+          ]) {
             expect((await call('executions.stop', payload)).code).to.equal('FS_INVALID');
           }
         });
       });
 
       it('the audit log says who stopped it and with what outcome, the record does not', async () => {
-        const { key } = await done('key.create', { name: `operator of ${transport}`, role: 'operator', project: 'default' });
+        const { key } = await done('key.create', {
+          name: `operator of ${transport}`,
+          role: 'operator',
+          project: 'default',
+        });
         const id = await run(parked());
         await endpoint.calling(id);
         expect((await call('execution.stop', { id }, key)).code).to.equal(null);
         expect(JSON.stringify(await record(id))).not.to.include('operator of');
         const entries = await until(
           'audit',
-          async () => (await done('audit.list')).items.filter((entry: Data) => entry.target === id && entry.verb === 'execution.stop'),
+          async () =>
+            (await done('audit.list')).items.filter(
+              (entry: Data) => entry.target === id && entry.verb === 'execution.stop',
+            ),
           ([entry]) => entry?.outcome != null,
         );
         expect(entries).to.have.length(1);

@@ -200,7 +200,8 @@ function checkTiming(events: ExecutionEvent[], nodes: Record<string, CheckedNode
         const duration = node?.type === 'delay' ? node.with?.duration : undefined;
         const sinceMs = atMs - (startedAtMs.get(key) ?? atMs);
         const wantedMs = duration === undefined ? undefined : parseDurationMs(String(duration));
-        if (wantedMs !== undefined && sinceMs < wantedMs - STAMP_MS) fault(`${key} waited ${sinceMs} ms of ${wantedMs} (I8)`);
+        if (wantedMs !== undefined && sinceMs < wantedMs - STAMP_MS)
+          fault(`${key} waited ${sinceMs} ms of ${wantedMs} (I8)`);
         break;
       }
       default:

@@ -51,12 +51,17 @@ export class Endpoint {
   }
 
   /** Resolves with the calls of an execution (or a node: `ID/path`) as soon as `fits` holds. */
-  async calling(prefix: string, fits: (calls: EndpointCall[]) => boolean = (calls) => calls.length > 0, withinMs = 20_000): Promise<EndpointCall[]> {
+  async calling(
+    prefix: string,
+    fits: (calls: EndpointCall[]) => boolean = (calls) => calls.length > 0,
+    withinMs = 20_000,
+  ): Promise<EndpointCall[]> {
     const late = AbortSignal.timeout(withinMs);
     for (;;) {
       const calls = this.of(prefix);
       if (fits(calls)) return calls;
-      if (late.aborted) throw new Error(`calls of ${prefix} are not as expected after ${withinMs} ms: ${JSON.stringify(calls)}`);
+      if (late.aborted)
+        throw new Error(`calls of ${prefix} are not as expected after ${withinMs} ms: ${JSON.stringify(calls)}`);
       await new Promise<void>((resolve) => {
         const done = (): void => {
           this.#watchers.delete(done);

@@ -117,10 +117,14 @@ export class ServerProcess {
     // Somebody else may have got the port of the last one.
     this.#url = '';
     this.#stdout = '';
-    const child = spawn(process.execPath, [program, 'serve', '--port', String(this.#port), '--data', this.dataDir, ...this.#args], {
-      env: environment(this.#env),
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
+    const child = spawn(
+      process.execPath,
+      [program, 'serve', '--port', String(this.#port), '--data', this.dataDir, ...this.#args],
+      {
+        env: environment(this.#env),
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    );
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       this.#stdout += text;
     });
