@@ -315,14 +315,18 @@ export class ExecutionHost implements ExecutionEdge {
   // ------------------------------------------------------------------ the execution's chart
 
   /** One event to the execution's chart; nested ones wait their turn. */
-  send(event: MachineEvent, scope: Scope | null): void {
-    this.#queue.push({ event, scope });
+  send(event: MachineEvent, of: Scope | null): void {
+    this.#queue.push({ event, scope: of });
+    if (of !== null) of.untold += 1;
     if (this.#processing) return;
     this.#processing = true;
     try {
       for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        const { scope } = next;
         this.actor.send(next.event);
-        if (next.scope !== null && next.scope.outer !== null && next.scope.live === 0) this.#iterationEnded(next.scope);
+        if (scope === null) continue;
+        scope.untold -= 1;
+        if (scope.outer !== null && scope.live === 0 && scope.untold === 0) this.#iterationEnded(scope);
       }
     } finally {
       this.#processing = false;

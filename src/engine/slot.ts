@@ -25,6 +25,8 @@ export class Scope {
   readonly unmet: number[];
   /** Nodes started and not settled. */
   live = 0;
+  /** Ends of nodes that the execution's chart has not been told of: they may make others ready. */
+  untold = 0;
   /** The first node without `continueOnError` that failed. */
   failed: Slot | null = null;
   over = false;

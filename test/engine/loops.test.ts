@@ -285,6 +285,30 @@ nodes:
     });
   });
 
+  it('waits for what a skipped body node made ready', async () => {
+    const id = await rig.run(`
+name: w
+nodes:
+  poll:
+    type: while
+    condition: "iter.index < 1"
+    maxIterations: 9
+    body:
+      a: { type: http, with: { url: "http://a/" } }
+      b: { type: set, needs: [a], if: "false", with: { value: 1 } }
+      c: { type: set, needs: [b], if: "false", with: { value: 1 } }
+      d: { type: http, needs: [c], with: { url: "http://d/" } }
+`);
+    rig.work.complete('poll/a', 1);
+    await rig.settle();
+    expect((await rig.node(id, 'poll')).status).to.equal('Running');
+    rig.work.complete('poll/d', 2);
+    await rig.settle();
+    expect((await rig.record(id)).outputs).to.deep.equal({
+      poll: { iterations: 1, exhausted: false, last: { a: 1, b: null, c: null, d: 2 } },
+    });
+  });
+
   it('holds in its body', async () => {
     const id = await rig.run(
       '{ name: w, nodes: { ask: { type: while, condition: "iter.last == null || iter.last.answer != \'yes\'", maxIterations: 9, body: { answer: { type: hold, trigger: answer } } } } }',

@@ -66,15 +66,6 @@ const expected = {
 
 const open = (): Promise<Rig> => openRig({ behave });
 
-/** Kills the engine after its write number `dieAt`: a commit or a new execution. */
-function dieAfter(rig: Rig, dieAt: number): void {
-  let writes = 0;
-  rig.gate.onWrite = () => {
-    writes += 1;
-    if (writes === dieAt) rig.gate.dead = true;
-  };
-}
-
 /** Runs until the execution has ended, triggering its hold. Answers whether the engine died before. */
 async function drive(rig: Rig, id: string): Promise<boolean> {
   for (let turn = 0; turn < 200 && !rig.gate.dead; turn += 1) {
@@ -131,7 +122,7 @@ describe('recovery', function () {
     let commits = Number.POSITIVE_INFINITY;
     for (let dieAt = 1; dieAt <= commits; dieAt += 1) {
       let rig = await open();
-      dieAfter(rig, dieAt);
+      rig.gate.writesLeft = dieAt;
       const id = await begin(rig);
       const died = await drive(rig, id);
       if (!died) {
@@ -164,14 +155,14 @@ describe('recovery', function () {
     for (let dieAt = 1; dieAt < 80; dieAt += 7) {
       for (const secondAt of [1, 2, 5]) {
         let rig = await open();
-        dieAfter(rig, dieAt);
+        rig.gate.writesLeft = dieAt;
         const id = await begin(rig);
         if (!(await drive(rig, id))) {
           await rig.close();
           continue;
         }
         const second = await rig.crash();
-        dieAfter(second, secondAt);
+        second.gate.writesLeft = secondAt;
         await drive(second, id);
         rig = await second.crash();
         await drive(rig, id);
@@ -185,7 +176,7 @@ describe('recovery', function () {
   it('after a stop intent at every commit ends in the state of a stop, and runs nothing again', async () => {
     for (let dieAt = 1; ; dieAt += 1) {
       let rig = await open();
-      dieAfter(rig, dieAt);
+      rig.gate.writesLeft = dieAt;
       const id = await begin(rig);
       if (!(await drive(rig, id))) {
         await rig.close();

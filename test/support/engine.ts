@@ -41,8 +41,8 @@ export class StoreGate {
   intervene: (call: StoreCall) => Intervention | undefined = () => undefined;
   /** Called after a commit was applied. */
   onCommit: (commit: Commit) => void = () => undefined;
-  /** Called after a commit or a new execution was applied. */
-  onWrite: () => void = () => undefined;
+  /** The engine dies when so many more commits and new executions have been applied. */
+  writesLeft = Number.POSITIVE_INFINITY;
 
   constructor(inner: MemoryStore) {
     this.inner = inner;
@@ -70,9 +70,9 @@ export class StoreGate {
       const commit = given[0] as Commit;
       this.commits.push(commit);
       this.onCommit(commit);
-      this.onWrite();
+      this.#countWrite();
     }
-    if (method === 'createExecution') this.onWrite();
+    if (method === 'createExecution') this.#countWrite();
     if (this.dead) return never();
     if (how === 'lose') throw unavailable();
     if (typeof how === 'object' && 'holdAfter' in how) {
@@ -80,6 +80,11 @@ export class StoreGate {
       if (this.dead) return never();
     }
     return answer;
+  }
+
+  #countWrite(): void {
+    this.writesLeft -= 1;
+    if (this.writesLeft <= 0) this.dead = true;
   }
 }
 
@@ -325,7 +330,8 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
       });
       started.catch(() => undefined);
       await clock.settle();
-      return (await started).header.id;
+      // A dead engine answers nobody.
+      return gate.dead ? '' : (await started).header.id;
     },
 
     async run(yaml, input) {
@@ -336,7 +342,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
       const stopped = engine.requestStop(id);
       stopped.catch(() => undefined);
       await clock.settle();
-      return stopped;
+      return gate.dead ? { kind: 'missing' } : stopped;
     },
 
     settle: () => clock.settle(),
@@ -448,7 +454,8 @@ export async function checkStore(store: ExecutionStore): Promise<void> {
     if (ended !== terminal >= 0) throw fault(`${header.status} with terminal event ${terminal}`);
     if (ended && terminal !== events.length - 1) throw fault('an event follows the terminal one');
     if (ended !== (header.endedAtMs !== null)) throw fault(`${header.status}, ended at ${header.endedAtMs}`);
-    if (ended && nodes.some(({ status }) => status === 'Running')) throw fault('ended with a Running node');
+    if (ended && nodes.some(({ status }) => status === 'Running'))
+      throw fault(`ended with a Running node ${JSON.stringify(nodes)}`);
     if (header.status === 'Complete' && header.error !== null) throw fault('Complete with an error');
     if (header.status === 'Failed' && header.error === null) throw fault('Failed without an error');
     if ((header.error === 'workflow stopped by user') !== (ended && header.stop !== null)) {
