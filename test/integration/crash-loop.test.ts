@@ -215,9 +215,9 @@ describe('kill -9, again and again', () => {
 
     const all: Seen[] = [];
     for (const { id } of await listAll(server)) {
-      all.push(await see(server, id));
-      const { workflow } = all.at(-1)?.record as Seen['record'];
-      if (!['each', 'parent', 'parked-family'].includes(workflow.name)) continue;
+      const seen = await see(server, id);
+      all.push(seen);
+      if (!['each', 'parent', 'parked-family'].includes(seen.record.workflow.name)) continue;
       for (const child of await listAll(server, `&parent=${id}`)) all.push(await see(server, child.id));
     }
     for (const seen of all) faults.push(...check(seen), ...changeFaults(snapshots.get(seen.record.id) ?? seen, seen));

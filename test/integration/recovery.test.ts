@@ -447,7 +447,7 @@ describe('a full disk', function () {
       name: 'patient',
       nodes: {
         ask: { type: 'http', with: { url: `${endpoint.url}/park` } },
-        then: { type: 'http', needs: ['ask'], with: { url: `${endpoint.url}/echo?value=after` } },
+        next: { type: 'http', needs: ['ask'], with: { url: `${endpoint.url}/echo?value=after` } },
       },
     };
     const id = await server.run(definition);
@@ -485,7 +485,7 @@ describe('a full disk', function () {
     const stop = await server.http('POST', `/api/executions/${id}/stop`);
     expect(stop.status).to.equal(503);
     await sleep(500);
-    expect(endpoint.of(`${id}/then`)).to.have.length(0);
+    expect(endpoint.of(`${id}/next`)).to.have.length(0);
     expect(await server.ok('GET', `/api/executions/${id}`)).to.include({ status: 'Running', stop: null });
 
     rmSync(ballast);
@@ -494,7 +494,7 @@ describe('a full disk', function () {
       () => server.http('GET', '/api/health'),
       ({ status }) => status === 200,
     );
-    await endpoint.calling(`${id}/then`);
+    await endpoint.calling(`${id}/next`);
     const ended = await server.record(id);
     expect(ended).to.include({ status: 'Complete', stop: null });
     expect(endpoint.of(`${id}/ask`)).to.have.length(1);
