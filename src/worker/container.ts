@@ -225,8 +225,9 @@ class Containers implements ContainerExecutor {
     for (let tries = 1; ; tries++) {
       trace.names.add(name);
       this.#held.add(name);
+      const withInit = this.#hasInit;
       try {
-        await this.#engine.create({ ...options, HostConfig: { ...options.HostConfig, Init: this.#hasInit } });
+        await this.#engine.create({ ...options, HostConfig: { ...options.HostConfig, Init: withInit } });
         return;
       } catch (error) {
         const message = messageOf(error);
@@ -240,7 +241,7 @@ class Containers implements ContainerExecutor {
           );
         }
         if (tries <= 2 && /already in use|name.* in use/i.test(message)) await this.#end(name, 0, null);
-        else if (this.#hasInit && /init binary|docker-init|catatonit/.test(message)) this.#hasInit = false;
+        else if (withInit && /init binary|docker-init|catatonit/.test(message)) this.#hasInit = false;
         else throw refusedOptions(error);
       }
     }

@@ -79,7 +79,10 @@ describe('the abort of a container', function () {
         return original();
       });
       const task = bench.task(bench.sh(obeying));
-      expect(await bench.end(task, abort.signal)).to.include({ kind: 'aborted', outcome: 'aborted' });
+      const ending = await bench.end(task, abort.signal);
+      // A shell that has no trap yet ignores SIGTERM where it is the first process: no init, no mercy.
+      const outcomes = step === 'start' ? ['aborted', 'forced'] : ['aborted'];
+      expect(ending.kind === 'aborted' && ending.outcome).to.be.oneOf(outcomes);
       expect(later).to.deep.equal([]);
       expect(bench.gone).to.deep.equal([task.id]);
       expect(await bench.left()).to.equal(0);

@@ -188,6 +188,31 @@ describe('a container node', function () {
       }
     });
 
+    it('are asked for, whatever the engine does by default', async () => {
+      const { create } = ContainerEngine.prototype;
+      let asked: Parameters<typeof create>[0] | undefined;
+      ContainerEngine.prototype.create = function (options) {
+        asked = options;
+        return create.call(this, options);
+      };
+      try {
+        await bench.output(bench.sh('true'));
+      } finally {
+        ContainerEngine.prototype.create = create;
+      }
+      expect(asked?.HostConfig).to.deep.include({
+        NetworkMode: 'none',
+        CapDrop: ['ALL'],
+        SecurityOpt: ['no-new-privileges'],
+        Privileged: false,
+        ReadonlyRootfs: true,
+        Memory: 512 * 2 ** 20,
+        MemorySwap: 512 * 2 ** 20,
+        NanoCpus: 1e9,
+        PidsLimit: 512,
+      });
+    });
+
     it('are limits of memory, processors and processes', async () => {
       const own = new Bench(engine, { pidsMax: 32 });
       const v2 = 'cd /sys/fs/cgroup; cat memory.max cpu.max pids.max';

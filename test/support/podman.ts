@@ -107,9 +107,12 @@ async function ownPodman(): Promise<TestEngine> {
       image: testImage,
       own: true,
       async close() {
-        await podman.close();
-        rmSync(dir, { recursive: true, force: true });
-        closed();
+        try {
+          await podman.close();
+          rmSync(dir, { recursive: true, force: true });
+        } finally {
+          closed();
+        }
       },
     };
   }
@@ -205,8 +208,16 @@ class Podman {
     } catch {
       // What could not start has nothing to remove.
     }
-    for (const place of mountsUnder(this.#dir)) spawnSync('umount', [place], { stdio: 'ignore' });
-    rmSync(this.#dir, { recursive: true, force: true });
+    // A container's own clean-up may still be at work.
+    for (const untilMs = performance.now() + 10_000; ; await sleep(100)) {
+      for (const place of mountsUnder(this.#dir)) spawnSync('umount', [place], { stdio: 'ignore' });
+      try {
+        rmSync(this.#dir, { recursive: true, force: true });
+        return;
+      } catch (error) {
+        if (performance.now() > untilMs) throw error;
+      }
+    }
   }
 }
 
