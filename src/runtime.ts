@@ -45,7 +45,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
     env: processEnvironment(),
     allow: (host, port, task) => demo?.allow(host, port, task) === true,
   });
-  const pool = createInProcessPool({ executors, clock: systemClock });
+  const pool = createInProcessPool({ executors, clock: systemClock, slots: config.slots });
   const bus = new SocketIoBus();
   const engine = composeEngine(
     { store, bus, clock: systemClock, ids: systemIds, expressions, work: pool, tokens: systemTokens, log: logger },

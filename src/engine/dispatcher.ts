@@ -1,7 +1,7 @@
 import type { Clock } from '../ports/clock.ts';
 import type { Tokens } from '../ports/ids.ts';
 import type { TaskQueue, TaskRow } from '../ports/task-queue.ts';
-import type { WorkReport } from '../ports/work.ts';
+import type { NodeWork, WorkReport } from '../ports/work.ts';
 import type { HeldTask, WorkerGate, WorkerItem, WorkerLink } from '../ports/workers.ts';
 import type { Log } from './environment.ts';
 import type { Timer, Timers } from './timers.ts';
@@ -42,11 +42,16 @@ export interface DispatcherOptions {
   log: Log;
   workerLeaseMs: number;
   agentLeaseMs: number;
+  /** The pool of this process, and the name its claims bear: no other process may ever have it. */
+  local: { id: string; work: NodeWork };
   /** The result of a task that nobody wants any more came in; its payload is dropped. */
   discarded(taskId: string): void;
 }
 
 const DISCARDED_MAX = 10_000;
+
+/** How ids of in-process pools begin. */
+export const LOCAL = 'pool:';
 
 /**
  * Hands queued tasks to workers and agents in other processes: claims durably, then pushes; counts free slots;
@@ -115,6 +120,8 @@ export class Dispatcher implements WorkerGate {
     const row = this.#found.get(id);
     if (row === undefined) return null;
     this.#found.delete(id);
+    // What a pool had went with its process.
+    if (row.claim?.worker.startsWith(LOCAL) === true) return null;
     if (row.claim === null) {
       this.offer(row, owner);
       return row;
@@ -167,6 +174,11 @@ export class Dispatcher implements WorkerGate {
       return 'withdrawn';
     }
     entry.aborting = true;
+    const { local } = this.#options;
+    if (entry.row.claim?.worker === local.id) {
+      local.work.abort(id);
+      return 'told';
+    }
     const worker = this.#holderOf(id);
     if (worker?.link.kind === 'agent') {
       // Nobody can cancel it: it runs on, and what it brings is discarded.
@@ -216,6 +228,11 @@ export class Dispatcher implements WorkerGate {
       const worker = entry === undefined ? null : this.#freest(capability, entry.row.task.project);
       if (entry === undefined) {
         queue.splice(index, 1);
+        continue;
+      }
+      if (worker === null && !capability.startsWith('agent:') && this.#options.local.work.reserve(capability)) {
+        queue.splice(index, 1);
+        this.#claimHere(id, entry);
         continue;
       }
       if (worker === null) {
@@ -277,6 +294,55 @@ export class Dispatcher implements WorkerGate {
         worker.held.delete(id);
         this.#options.timers.at(clock.nowMs() + 500, () => {
           if (this.#entries.get(id) === entry && entry.state === 'queued') this.#claim(id, entry, worker);
+        });
+      },
+    );
+  }
+
+  /** A slot of this process became free: who waits in the queue takes it. */
+  localFreed(): void {
+    for (const capability of [...this.#queues.keys()]) this.#pump(capability);
+  }
+
+  #claimHere(id: string, entry: Entry): void {
+    const { queue, clock, local, timers } = this.#options;
+    const { capability } = entry.row;
+    const claim = { worker: local.id, tokenHash: '', atMs: clock.nowMs() };
+    entry.state = 'claiming';
+    entry.row = { ...entry.row, claim };
+    queue.claimTask(id, claim).then(
+      (outcome) => {
+        const wanted = this.#entries.get(id) === entry;
+        if (!wanted || outcome !== 'claimed') {
+          local.work.release(capability);
+          if (wanted) {
+            this.#forget(id, entry);
+            if (outcome !== 'gone') void entry.owner.reported({ kind: 'aborted', outcome: 'neverStarted' });
+          }
+          this.localFreed();
+          return;
+        }
+        entry.state = 'held';
+        entry.owner.claimed({ id: local.id, name: 'in-process pool' });
+        local.work.start(
+          entry.row.task,
+          (report) => {
+            this.#forget(id, entry);
+            void entry.owner.reported(report);
+            this.localFreed();
+          },
+          (stream, text) => entry.owner.log(stream, text),
+        );
+      },
+      () => {
+        local.work.release(capability);
+        if (this.#entries.get(id) !== entry) return;
+        timers.at(clock.nowMs() + 500, () => {
+          if (this.#entries.get(id) !== entry) return;
+          entry.state = 'queued';
+          entry.row = { ...entry.row, claim: null };
+          this.#queues.set(capability, [id, ...(this.#queues.get(capability) ?? [])]);
+          this.#pump(capability);
         });
       },
     );
@@ -422,7 +488,9 @@ export class Dispatcher implements WorkerGate {
 
   workers(): WorkerItem[] {
     const nowMs = this.#options.clock.nowMs();
-    return [...this.#workers.values()].map(({ link, held, connected, heardAtMs }) => ({
+    const { id, work } = this.#options.local;
+    const pool: WorkerItem = { id, name: 'in-process pool', kind: 'pool', ...work.describe(), connected: true, silentMs: 0 };
+    const others = [...this.#workers.values()].map(({ link, held, connected, heardAtMs }) => ({
       id: link.workerId,
       name: link.name,
       kind: link.kind,
@@ -432,15 +500,17 @@ export class Dispatcher implements WorkerGate {
       connected,
       silentMs: Math.max(0, nowMs - heardAtMs),
     }));
+    return pool.slots > 0 ? [pool, ...others] : others;
   }
 
   missing(): Record<string, number> {
     const missing: Record<string, number> = {};
+    const here = this.#options.local.work.describe();
     for (const [capability, queue] of this.#queues) {
       const offered = [...this.#workers.values()].some(
         (one) => one.connected && one.link.capabilities.includes(capability),
       );
-      if (!offered) missing[capability] = queue.length;
+      if (!offered && !(here.slots > 0 && here.capabilities.includes(capability))) missing[capability] = queue.length;
     }
     return missing;
   }

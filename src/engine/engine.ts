@@ -10,7 +10,7 @@ import type { Commit, CreateOutcome, HeaderRow, NewExecution, RecoverableExecuti
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
-import { Dispatcher } from './dispatcher.ts';
+import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildEnd } from './children.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
@@ -145,6 +145,7 @@ class Engine implements EngineApi, HostEnvironment {
       log: ports.log,
       workerLeaseMs: options.workerLeaseMs,
       agentLeaseMs: options.agentLeaseMs,
+      local: { id: `${LOCAL}${this.id}`, work: ports.work },
       discarded: (taskId) => this.#discarded(taskId),
     });
     this.#workflows = new Workflows(ports.store);

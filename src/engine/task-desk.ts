@@ -122,7 +122,10 @@ export class TaskDesk {
     slot.reserved = false;
     this.#host.env.work.start(
       this.#taskOf(slot),
-      (report) => void this.#host.reported(id, report),
+      (report) => {
+        void this.#host.reported(id, report);
+        this.#host.env.dispatcher.localFreed();
+      },
       (stream, text) => this.#log(id, stream, text),
     );
   }

@@ -14,6 +14,8 @@ export interface NodeWork {
   start(task: Task, report: (report: WorkReport) => void, log?: TaskLog): void;
   /** Ends the task for real; its report follows. A task that is not known here is ignored. */
   abort(taskId: string): void;
+  /** For people: what it runs, how much at once, how much now. */
+  describe(): { capabilities: string[]; slots: number; held: number };
 }
 
 export interface Task {

@@ -21,8 +21,14 @@ export function createExecutors({ config, env, allow = () => false }: ExecutorsO
   const secrets = openSecrets(config.secrets, env);
   const executors: Record<string, HidingExecutor> = {
     http: createHttpExecutor({ allow: (host, port, task) => listed(host, port, task) || allow(host, port, task) }),
-    ai: createAiExecutor({ models: config.models, resolveSecret: async (reference) => variable(env, reference) }),
   };
+  // Without a model its tasks wait for a worker that has one.
+  if (Object.keys(config.models).length > 0) {
+    executors['ai'] = createAiExecutor({
+      models: config.models,
+      resolveSecret: async (reference) => variable(env, reference),
+    });
+  }
   return new Map(Object.entries(executors).map(([type, executor]) => [type, resolvingSecrets(executor, secrets)]));
 }
 

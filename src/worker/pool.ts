@@ -78,6 +78,10 @@ export function createInProcessPool({
       else abort.abort(abortReason);
     },
 
+    describe() {
+      return { capabilities: [...executors.keys()], slots, held: running.size };
+    },
+
     async close() {
       closed = true;
       for (const abort of running.values()) abort.abort(abortReason);

@@ -118,6 +118,10 @@ export class FakeWork implements NodeWork {
     return [...this.#running.keys()];
   }
 
+  describe() {
+    return { capabilities: ['http'], slots: Number.POSITIVE_INFINITY, held: this.#running.size };
+  }
+
   reserve(): boolean {
     return true;
   }
