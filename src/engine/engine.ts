@@ -105,6 +105,8 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #workflows: Workflows;
   readonly #admission: Admission;
   readonly #schedules: Schedules;
+  /** One change of a stored receipt at a time. */
+  #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
   readonly #starting = new Map<string, number>();
   #flushQueue: ExecutionHost[] = [];
@@ -665,6 +667,21 @@ class Engine implements EngineApi, HostEnvironment {
     );
   }
 
+  /** A stopped parent that has left memory, over a restart: its stored receipt follows its children. */
+  #tellReceipt(parentId: string, end: ChildEnd): void {
+    this.#receiptTurn = this.#receiptTurn.then(async () => {
+      const receipt = await this.store.getReceipt(parentId);
+      const child = receipt?.children.find((one) => one.executionId === end.id);
+      if (receipt === null || child === undefined || child.status === end.status) return;
+      child.status = end.status;
+      await this.store.putReceipt(receipt);
+      this.bus.receipt(receipt);
+    });
+    this.#receiptTurn = this.#receiptTurn.catch((error: unknown) =>
+      this.log.warn({ executionId: parentId, error: messageOf(error) }, 'a receipt was not updated'),
+    );
+  }
+
   /** Keeps an ended execution in memory while its receipt is not complete. */
   #pursue(host: ExecutionHost): void {
     const receipt = host.stopReport?.receipt;
@@ -867,7 +884,9 @@ class Engine implements EngineApi, HostEnvironment {
     }
     if (header.parent !== null && header.endedAtMs !== null) {
       const parentId = header.parent.executionId;
-      (this.#hosts.get(parentId) ?? this.#pursued.get(parentId))?.childEnded(endOf(header));
+      const parent = this.#hosts.get(parentId) ?? this.#pursued.get(parentId);
+      if (parent !== undefined) parent.childEnded(endOf(header));
+      else if (stopped) this.#tellReceipt(parentId, endOf(header));
     }
     for (const created of commit.creates) this.#adoptCreated(created.header.id);
   }

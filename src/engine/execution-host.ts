@@ -32,6 +32,8 @@ type StopIntent = NonNullable<HeaderRow['stop']>;
 /** Outputs larger than this are read from the store when an expression needs them. */
 const OUTPUT_IN_MEMORY_BYTES = 65_536;
 
+const STORE_RETRY_MS = 500;
+
 /**
  * One execution in memory: its nodes, their actors, and the one writer of its record.
  *
@@ -391,7 +393,10 @@ export class ExecutionHost implements ExecutionEdge {
               if (execution !== null) this.#creates.push(execution);
               concluded(null);
             }),
-          (error: unknown) => this.env.crashed(this, error),
+          (error: unknown) => {
+            if (hasCode(error, 'FS_UNAVAILABLE')) this.#later(() => later(() => this.conclude(failure)));
+            else this.env.crashed(this, error);
+          },
         );
       }
       return;
@@ -800,12 +805,37 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #resumeChildren(slot: Slot): void {
-    slot.children = new ChildrenDriver(
+    const children = new ChildrenDriver(
       this,
       slot,
       slot.node.type.run.kind === 'items' ? (slot.payload as unknown[]) : null,
     );
-    slot.children.resume().catch((error: unknown) => this.env.crashed(this, error));
+    slot.children = children;
+    const resume = (): void => {
+      if (children.over) return;
+      children.resume().catch((error: unknown) => {
+        if (hasCode(error, 'FS_UNAVAILABLE')) this.#later(resume);
+        else this.env.crashed(this, error);
+      });
+    };
+    resume();
+  }
+
+  /** Tries again what the store did not answer. */
+  #later(run: () => void): void {
+    this.env.timers.at(this.env.clock.nowMs() + STORE_RETRY_MS, run);
+  }
+
+  /** A read that waits until the store answers: a node does not fail because a database rests. */
+  async #read<T>(read: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await read();
+      } catch (error) {
+        if (this.over || !hasCode(error, 'FS_UNAVAILABLE')) throw error;
+        await new Promise<void>((resolve) => this.#later(resolve));
+      }
+    }
   }
 
   /**
@@ -1115,13 +1145,13 @@ export class ExecutionHost implements ExecutionEdge {
       return chain(this.#outputsOf(slot.body, slot.body.graph.nodes), (value) => (slot.last = value));
     const body = slot.node.body as Graph;
     const iterations = [...slot.scope.iterations, `${slot.index - 1}@${slot.attempt}`];
-    return this.env.store.load(this.header.id).then(async (stored) => {
+    return this.#read(() => this.env.store.load(this.header.id)).then(async (stored) => {
       const last: Record<string, unknown> = {};
       for (const node of body.nodes) {
         const row = stored?.nodes.find((r) => r.path === node.path && r.iterations.join() === iterations.join());
         const output =
           row?.hasOutput === true
-            ? await this.env.store.readResult(attemptId(this.header.id, row.key, row.attempt))
+            ? await this.#read(() => this.env.store.readResult(attemptId(this.header.id, row.key, row.attempt)))
             : null;
         last[node.name] = output ?? null;
       }
@@ -1185,7 +1215,7 @@ export class ExecutionHost implements ExecutionEdge {
   #outputOf(slot: Slot): unknown | Promise<unknown> {
     if (!slot.hasOutput) return null;
     if (slot.output !== undefined) return slot.output;
-    return this.env.store.readResult(slot.attemptId).then((value) => {
+    return this.#read(() => this.env.store.readResult(slot.attemptId)).then((value) => {
       const output = value ?? null;
       if (exceeds(output, OUTPUT_IN_MEMORY_BYTES) <= OUTPUT_IN_MEMORY_BYTES) slot.output = output;
       return output;
@@ -1256,8 +1286,9 @@ export class ExecutionHost implements ExecutionEdge {
     this.event('stop.delivered', null, { path });
     this.enter(() => {
       this.send({ type: 'execution.stop' }, null);
-      const haltedAtMs = this.env.clock.nowMs();
-      this.stopReport?.halted(haltedAtMs);
+      // Also those that a timeout had told before.
+      for (const slot of this.live) if (slot.stage === 'aborting') this.stopReport?.taskTold(slot, slot.attemptId);
+      this.stopReport?.halted(this.env.clock.nowMs());
       this.event('stop.halted', null, null);
       this.#headerDirty = true;
       this.#scheduleFlush();

@@ -114,8 +114,8 @@ export class TaskDesk {
   /** Its start is durable. */
   start(slot: Slot): void {
     const id = slot.attemptId;
-    this.#inFlight.set(id, slot);
     if (slot.queuedTask !== null) {
+      this.#inFlight.set(id, slot);
       this.#offer(slot, slot.queuedTask);
       return;
     }
@@ -128,6 +128,8 @@ export class TaskDesk {
       },
       (stream, text) => this.#log(id, stream, text),
     );
+    // No report comes before `start` has returned, and none at all where it throws.
+    this.#inFlight.set(id, slot);
   }
 
   #offer(slot: Slot, row: TaskRow): void {

@@ -392,6 +392,78 @@ describe('recovery', function () {
     expect((await rig.record(id)).outputs).to.deep.equal({ a: 'early' });
   });
 
+  it('follows children in the receipt of a parent that was final before', async () => {
+    let rig = await openRig();
+    await rig.save('{ name: inner, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+    const id = await rig.run(
+      '{ name: outer, nodes: { one: { type: workflow, with: { workflow: inner } }, two: { type: workflow, with: { workflow: inner } } } }',
+    );
+    rig.work.ignoreAborts = true;
+    await rig.stop(id);
+    expect((await rig.receipt(id)).children.map(({ status }) => status)).to.deep.equal(['Running', 'Running']);
+    rig = await rig.crash();
+    await rig.settle();
+    expect((await rig.receipt(id)).children.map(({ status }) => status)).to.deep.equal(['Failed', 'Failed']);
+  });
+
+  it('waits for a store that does not answer reads', async () => {
+    const yaml = `
+name: reads
+onFailure: { workflow: handler }
+nodes:
+  x: { type: set, with: { value: 2 } }
+  a: { type: http, needs: [x], with: { url: "http://a/\${{ nodes.x.output }}" } }
+  w: { type: while, condition: "iter.last == null", maxIterations: 3, body: { b: { type: http, with: { url: "http://b/" } } } }
+  each: { type: foreach, items: "\${{ [1] }}", body: { c: { type: http, with: { url: "http://c/\${{ nodes.x.output }}" } } }, needs: [x] }
+  last: { type: fail, needs: [a, w, each], with: { message: "\${{ 'x' + nodes.x.output }}" } }
+`;
+    let rig = await openRig();
+    await rig.save(
+      '{ name: handler, inputs: { executionId: { type: string }, workflow: { type: string }, error: { type: string }, errorCode: { type: string } }, nodes: { a: { type: set, with: { value: 1 } } } }',
+    );
+    const id = await rig.run(yaml);
+    // `claimAll`, `recover` and definitions are read before anything goes on: without them no engine starts.
+    let failures = 0;
+    rig = await rig.crash(0, {
+      intervene: ({ method, args }) => {
+        const read =
+          method.startsWith('read') || method === 'load' || method === 'listChildren' || method === 'getHeader';
+        if (!read && !(method === 'getDefinition' && args[1] === 'handler')) return undefined;
+        failures += 1;
+        return failures % 3 === 0 ? undefined : 'fail';
+      },
+    });
+    for (let turn = 0; turn < 30; turn += 1) {
+      await rig.advance(1_000);
+      for (const running of rig.work.running) rig.work.complete(running, 1);
+    }
+    expect(await rig.record(id)).to.include({ status: 'Failed', error: 'x2', errorCode: 'FS_FAIL_NODE' });
+    expect(failures).to.be.greaterThan(10);
+    const { items } = await rig.store.listExecutions({ project: null, workflow: 'handler', limit: 10 });
+    expect(items.map(({ status }) => status)).to.deep.equal(['Complete']);
+  });
+
+  it('restarts an execution whose actor breaks, and gives it up after three times, alone', async () => {
+    const rig = await openRig();
+    const other = await rig.run('{ name: calm, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+    const { start } = rig.work;
+    let breaks = 0;
+    rig.work.start = function (task, report) {
+      if (task.node !== 'broken') return start.call(this, task, report);
+      breaks += 1;
+      throw new Error('a broken invariant');
+    };
+    const id = await rig.run(
+      '{ name: breaks, nodes: { done: { type: set, with: { value: 1 } }, broken: { type: http, needs: [done], with: { url: "http://b/" } } } }',
+    );
+    await rig.advance(10_000);
+    expect(breaks).to.be.within(1, 6);
+    expect(await rig.record(id)).to.include({ status: 'Failed', errorCode: 'FS_INTERNAL' });
+    expect((await rig.node(id, 'done')).status).to.equal('Complete');
+    expect((await rig.record(other)).status).to.equal('Running');
+    expect(rig.errors.splice(0).length).to.be.greaterThan(0);
+  });
+
   it('goes on with queued executions, oldest first', async () => {
     let rig = await openRig();
     const yaml = '{ name: q, concurrency: { max: 1 }, nodes: { a: { type: http, with: { url: "http://a/" } } } }';

@@ -534,6 +534,9 @@ outputs: { all: "\${{ nodes.a.output.map(n, n + 1) }}" }
     await rig.advance(5_000);
     expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER });
     expect((await rig.node(id, 'a')).errorCode).to.equal('FS_TIMEOUT');
+    expect((await rig.receipt(id)).tasks.map(({ node, outcome }) => [node, outcome])).to.deep.equal([
+      ['a', 'unconfirmed'],
+    ]);
   });
 
   describe('while the store takes no writes', () => {
