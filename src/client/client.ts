@@ -21,7 +21,14 @@ import type {
   WorkflowSaved,
 } from '../wire.ts';
 import { Connection, type ConnectOptions } from './connection.ts';
-import { type EventsOptions, type FollowOptions, followEvents, followReceipt, watchExecutions } from './follow.ts';
+import {
+  type EventsOptions,
+  type FollowOptions,
+  followEvents,
+  followReceipt,
+  readEnded,
+  watchExecutions,
+} from './follow.ts';
 import { Rooms } from './rooms.ts';
 import type { ExecutionListQuery, Health, InProject, KeyRequest, StartRequest, WorkflowDetail } from './verbs.ts';
 
@@ -158,12 +165,8 @@ export function connect(options: ConnectOptions): Client {
     eventPage: (id, from) => call('execution.events', from === undefined ? { id } : { id, from }),
     events: (id, eventsOptions) => followEvents(connection, rooms, id, eventsOptions),
     watch: (watchOptions) => watchExecutions(connection, rooms, watchOptions),
-    result: async (id, followOptions = {}) => {
-      let record = await call('execution.get', { id }, followOptions.signal);
-      if (record.endedAt === null) {
-        for await (const _ of followEvents(connection, rooms, id, { ...followOptions, from: record.seq + 1 }));
-        record = await call('execution.get', { id }, followOptions.signal);
-      }
+    result: async (id, followOptions) => {
+      const record = await readEnded(connection, rooms, id, followOptions);
       const { status, outputs, error, errorCode, stoppedByUser } = record;
       return { status, outputs, error, errorCode, stoppedByUser };
     },

@@ -3,7 +3,7 @@
  * connection, a lost push, a gap or a slow reader leaves out is read from the store.
  */
 import { FullstopError, hasCode } from '../errors.ts';
-import type { ExecutionEvent, ExecutionItem, StopReceipt } from '../wire.ts';
+import type { ExecutionEvent, ExecutionItem, ExecutionRecord, StopReceipt } from '../wire.ts';
 import { Alarm } from './alarm.ts';
 import type { Connection } from './connection.ts';
 import type { Rooms } from './rooms.ts';
@@ -129,6 +129,23 @@ export async function* followEvents(
     for (const stop of stopListening) stop();
     signal?.removeEventListener('abort', wake);
   }
+}
+
+/** The record when the execution has ended. See `Client.executions.result`. */
+export async function readEnded(
+  connection: Connection,
+  rooms: Rooms,
+  id: string,
+  options: FollowOptions = {},
+  times: FollowTimes = defaultTimes,
+): Promise<ExecutionRecord> {
+  const { signal } = options;
+  const read = (): Promise<ExecutionRecord> =>
+    patiently(connection, signal, times, () => connection.call('execution.get', { id }, signal));
+  const record = await read();
+  if (record.endedAt !== null) return record;
+  for await (const _ of followEvents(connection, rooms, id, { ...options, from: record.seq + 1 }, times));
+  return read();
 }
 
 /** The receipt of a stop at each change, until every task has confirmed. See `Client.receipts`. */

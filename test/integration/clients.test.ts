@@ -1,5 +1,5 @@
-import { expect } from 'chai';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
 import { type Client, connect, type ExecutionEvent, STOPPED_MESSAGE } from '../../src/client/index.ts';
 import { Endpoint } from '../support/endpoint.ts';
 import { ServerProcess, until } from '../support/server-process.ts';
@@ -17,6 +17,8 @@ const busy = {
     },
   },
 };
+
+const holding = { name: 'held', nodes: { hold: { type: 'hold', trigger: 'go' } } };
 
 /** Reads in the background; what was read so far can be looked at. */
 function reading(client: Client, id: string, from?: number): { events: ExecutionEvent[]; done: Promise<void> } {
@@ -101,6 +103,15 @@ describe('clients of a server that goes and comes', () => {
     const { status, outputs } = await result;
     expect(status).to.equal('Complete');
     expect((outputs as { ask: { body: unknown } }).ask.body).to.deep.equal({ fine: true });
+  });
+
+  it('result() outlives a server that dies before it answers', async () => {
+    const id = await server.run(holding);
+    const result = client.executions.result(id);
+    await server.kill();
+    await server.start();
+    await server.ok('POST', `/api/executions/${id}/triggers/go`, { payload: 1 });
+    expect(await result).to.deep.include({ status: 'Complete', outputs: { hold: 1 } });
   });
 
   it('events() of an ended execution is its whole story, again and again, and from the middle', async () => {

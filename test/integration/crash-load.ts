@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../../src/ports/ids.ts';
 import type { CheckedNode } from '../support/check-invariants.ts';
-import { type Data, hasEnded, type HttpAnswer, type ServerProcess } from '../support/server-process.ts';
+import { type Data, type HttpAnswer, hasEnded, type ServerProcess } from '../support/server-process.ts';
 
 export interface LoadWorkflow {
   name: string;

@@ -1,9 +1,9 @@
-import { expect } from 'chai';
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'chai';
 import { faultsOf } from '../support/check-invariants.ts';
 import { Endpoint } from '../support/endpoint.ts';
 import { type Data, hasEnded, runProgram, ServerProcess, until } from '../support/server-process.ts';

@@ -21,9 +21,6 @@ export interface CheckedNode {
   [key: string]: unknown;
 }
 
-/** A delay counts from its rendering, its start is stamped when it stands: a busy machine sleeps between the two. */
-const STAMP_MS = 25;
-
 const TERMINAL = ['execution.completed', 'execution.failed'];
 const SETTLED = ['node.completed', 'node.failed', 'node.skipped'];
 /** What a stop may still cause, and nothing else after it. */
@@ -175,7 +172,8 @@ function checkTiming(events: ExecutionEvent[], nodes: Record<string, CheckedNode
         if (wake !== undefined && atMs < wake)
           fault(`attempt ${event.attempt} of ${key} began ${wake - atMs} ms before its backoff was over (I8)`);
         wakeAtMs.delete(key);
-        startedAtMs.set(key, atMs);
+        // Its instant was set before its start was stamped, and after the event before that.
+        startedAtMs.set(key, Date.parse(events[event.seq - 2]?.at ?? event.at));
         iteration.delete(key);
         break;
       }
@@ -200,8 +198,7 @@ function checkTiming(events: ExecutionEvent[], nodes: Record<string, CheckedNode
         const duration = node?.type === 'delay' ? node.with?.duration : undefined;
         const sinceMs = atMs - (startedAtMs.get(key) ?? atMs);
         const wantedMs = duration === undefined ? undefined : parseDurationMs(String(duration));
-        if (wantedMs !== undefined && sinceMs < wantedMs - STAMP_MS)
-          fault(`${key} waited ${sinceMs} ms of ${wantedMs} (I8)`);
+        if (wantedMs !== undefined && sinceMs < wantedMs) fault(`${key} waited ${sinceMs} ms of ${wantedMs} (I8)`);
         break;
       }
       default:
