@@ -27,6 +27,12 @@ import { StopReport } from './stop-report.ts';
 import { TaskDesk } from './task-desk.ts';
 import type { Timer } from './timers.ts';
 
+/** Work to begin when the commit of its start is durable. */
+interface Effect {
+  slot: Slot;
+  attempt: number;
+}
+
 type StopIntent = NonNullable<HeaderRow['stop']>;
 
 /** Outputs larger than this are read from the store when an expression needs them. */
@@ -65,7 +71,8 @@ export class ExecutionHost implements ExecutionEdge {
   #dropNodes: string[] = [];
   #consumedTriggers: string[] = [];
   #creates: NewExecution[] = [];
-  #effects: Slot[] = [];
+  /** Nodes whose attempt begins with it: by the time it is durable they may have another. */
+  #effects = new Set<Slot>();
   #headerDirty = false;
   #machineValue: unknown = null;
   #committing = false;
@@ -771,7 +778,7 @@ export class ExecutionHost implements ExecutionEdge {
   /** Called in the middle of a transition: the attempt's work starts when its start is durable. */
   startWork(slot: Slot): void {
     if (slot.node.type.run.kind === 'task') this.#desk.reserve(slot);
-    this.#effects.push(slot);
+    this.#effects.add(slot);
   }
 
   #beginWork(slot: Slot): void {
@@ -1280,7 +1287,7 @@ export class ExecutionHost implements ExecutionEdge {
     }
     if (this.stopReport !== null) return;
     const nowMs = this.env.clock.nowMs();
-    this.#effects = [];
+    this.#effects = new Set();
     this.stopReport = new StopReport(this.header.id, stop, path, nowMs, this.env.liveChildren(this.header.id));
     this.event('stop.requested', null, { requestId: stop.requestId });
     this.event('stop.delivered', null, { path });
@@ -1404,7 +1411,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#dropNodes = [];
     this.#consumedTriggers = [];
     this.#creates = [];
-    this.#effects = [];
+    this.#effects = new Set();
     this.#headerDirty = false;
   }
 
@@ -1561,7 +1568,8 @@ export class ExecutionHost implements ExecutionEdge {
       final,
     };
     if (this.stopReport !== null) this.stopReport.saved = true;
-    const effects = this.#effects;
+    const effects: Effect[] = [];
+    for (const slot of this.#effects) effects.push({ slot, attempt: slot.attempt });
     this.#dirty = [];
     this.#events = [];
     this.#results = [];
@@ -1569,13 +1577,13 @@ export class ExecutionHost implements ExecutionEdge {
     this.#consumedTriggers = [];
     this.#creates = [];
     this.#desk.forgetUnsaved();
-    this.#effects = [];
+    this.#effects = new Set();
     this.#headerDirty = false;
     this.#committing = true;
     this.#commit(commit, effects, 0);
   }
 
-  #commit(commit: Commit, effects: Slot[], tries: number): void {
+  #commit(commit: Commit, effects: Effect[], tries: number): void {
     this.env.counters.commits += 1;
     // After a restart from the record the fate of an earlier commit is known.
     const { actor } = this;
@@ -1600,7 +1608,7 @@ export class ExecutionHost implements ExecutionEdge {
     );
   }
 
-  #committed(commit: Commit, effects: Slot[], outcome: CommitOutcome): void {
+  #committed(commit: Commit, effects: Effect[], outcome: CommitOutcome): void {
     if (this.over) return;
     this.#committing = false;
     if (outcome.kind === 'refused') {
@@ -1636,7 +1644,7 @@ export class ExecutionHost implements ExecutionEdge {
       return;
     }
     try {
-      for (const slot of effects) this.#beginWork(slot);
+      for (const { slot, attempt } of effects) if (slot.attempt === attempt) this.#beginWork(slot);
     } catch (error) {
       this.env.crashed(this, error);
       return;

@@ -121,6 +121,16 @@ describe('attempts of a node', () => {
       expect(await rig.record(id)).to.include({ status: 'Failed', errorCode: 'FS_TIMEOUT' });
     });
 
+    it('of an attempt whose start was not durable in time: it never ran, and the next runs once', async () => {
+      const mendedAtMs = rig.clock.nowMs() + 650;
+      rig.gate.intervene = ({ method }) => (method === 'commit' && rig.clock.nowMs() < mendedAtMs ? 'fail' : undefined);
+      const id = await rig.run(call('timeout: 500ms, retry: { attempts: 2, backoff: 100ms },'));
+      await rig.advance(1_000);
+      expect(rig.work.started.map((task) => task.id)).to.deep.equal([`${id}/a/-/2`]);
+      const start = rig.trace.findIndex((line) => line.includes('work.start'));
+      expect(rig.trace.slice(0, start).join()).to.include('"attempt":2');
+    });
+
     it('counts anew for each attempt', async () => {
       const id = await rig.run(call('timeout: 3s, retry: { attempts: 2, backoff: 2s },'));
       await rig.advance(3_000);
