@@ -350,7 +350,7 @@ class Containers implements ContainerExecutor {
         if (first === 'output' || statusOf(error) !== null) throw error;
         return undefined;
       });
-      if (state !== undefined && (state === null || !state.running)) {
+      if (state !== undefined && (state === null || state.ended)) {
         // It ended by itself, also when the abort came meanwhile.
         await Promise.race([ended, pause(killMs, this.#closing.signal)]);
         return state;
@@ -365,7 +365,7 @@ class Containers implements ContainerExecutor {
       for (let pauseMs = pauseMinMs; ; pauseMs = Math.min(pauseMs * 1.5, 1_000)) {
         await Promise.race([pause(pauseMs, this.#closing.signal), stop]);
         const later = await this.#engine.state(name);
-        if (later === null || !later.running) return later;
+        if (later === null || later.ended) return later;
         if (signal.aborted) throw aborted;
       }
     }
