@@ -489,7 +489,14 @@ export class Dispatcher implements WorkerGate {
   workers(): WorkerItem[] {
     const nowMs = this.#options.clock.nowMs();
     const { id, work } = this.#options.local;
-    const pool: WorkerItem = { id, name: 'in-process pool', kind: 'pool', ...work.describe(), connected: true, silentMs: 0 };
+    const pool: WorkerItem = {
+      id,
+      name: 'in-process pool',
+      kind: 'pool',
+      ...work.describe(),
+      connected: true,
+      silentMs: 0,
+    };
     const others = [...this.#workers.values()].map(({ link, held, connected, heardAtMs }) => ({
       id: link.workerId,
       name: link.name,

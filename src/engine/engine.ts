@@ -6,12 +6,19 @@ import { checkInput } from '../definition/inputs.ts';
 import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
-import type { Commit, CreateOutcome, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
+import type {
+  Commit,
+  CreateOutcome,
+  HeaderRow,
+  NewExecution,
+  RecoverableExecution,
+  StopRequestOutcome,
+} from '../ports/store.ts';
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
-import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildEnd } from './children.ts';
+import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';

@@ -446,8 +446,9 @@ export class ExecutionHost implements ExecutionEdge {
       const slot = scope.slots[node.index];
       const output = slot === undefined ? null : this.#outputOf(slot);
       found[node.name] = null;
-      if (output instanceof Promise) waits.push(output.then((value) => void (found[node.name] = value)));
-      else found[node.name] = output;
+      put(output, waits, (value) => {
+        found[node.name] = value;
+      });
     }
     return waits.length === 0 ? found : Promise.all(waits).then(() => found);
   }
@@ -856,7 +857,7 @@ export class ExecutionHost implements ExecutionEdge {
       });
     }
     const slot = this.#desk.take(id);
-    if (this.stopReport !== null && this.stopReport.taskEnded(id, report, this.env.clock.nowMs())) {
+    if (this.stopReport?.taskEnded(id, report, this.env.clock.nowMs())) {
       const ended = this.stopReport.lastEnded;
       if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);
     }
@@ -1179,15 +1180,15 @@ export class ExecutionHost implements ExecutionEdge {
       result.item = base.item.item;
       result.itemIndex = base.item.itemIndex;
     }
-    const waits: Promise<unknown>[] = [];
+    const waits: Promise<void>[] = [];
     if (iter !== null) result.iter = iter;
     else {
       const loop = this.#loopAround(scope);
       if (loop !== null) {
         const last = loop.index === 0 ? null : loop.host.#lastOf(loop);
-        if (last instanceof Promise)
-          waits.push(last.then((value) => void (result.iter = { index: loop.index, last: value })));
-        else result.iter = { index: loop.index, last };
+        put(last, waits, (value) => {
+          result.iter = { index: loop.index, last: value };
+        });
       }
     }
     for (const name of reads) {
@@ -1196,8 +1197,9 @@ export class ExecutionHost implements ExecutionEdge {
       const entry = { output: null as unknown, status: found.status as string, error: found.error };
       nodes[name] = entry;
       const output = found.host.#outputOf(found);
-      if (output instanceof Promise) waits.push(output.then((value) => void (entry.output = value)));
-      else entry.output = output;
+      put(output, waits, (value) => {
+        entry.output = value;
+      });
     }
     return waits.length === 0 ? result : Promise.all(waits).then(() => result);
   }
@@ -1714,6 +1716,12 @@ function scopeKey(path: string, iterations: readonly string[]): string {
 
 function typeName(value: unknown): string {
   return value === null ? 'null' : Array.isArray(value) ? 'a list' : typeof value;
+}
+
+/** Puts a value where it belongs: at once, or when its promise has it. */
+function put<T>(value: T | Promise<T>, waits: Promise<void>[], take: (value: T) => void): void {
+  if (value instanceof Promise) waits.push(value.then(take));
+  else take(value);
 }
 
 /** Continues with a value that may be a promise, without making one where it is none. */
