@@ -278,7 +278,16 @@ export interface ExecutionStore extends TaskQueue {
     node: string,
     iterations: number[],
     attempt: number,
-  ): Promise<{ id: string; status: ExecutionStatus; error: string | null; errorCode: string | null; stopped: boolean; itemIndex: number | null }[]>;
+  ): Promise<
+    {
+      id: string;
+      status: ExecutionStatus;
+      error: string | null;
+      errorCode: string | null;
+      stopped: boolean;
+      itemIndex: number | null;
+    }[]
+  >;
   /** `outputs` of ended executions, in the order asked; null for a missing one. */
   readOutputs(ids: string[]): Promise<Json[]>;
 
@@ -305,7 +314,11 @@ export interface ExecutionStore extends TaskQueue {
   appendAudit(entry: AuditItem): Promise<void>;
   completeAudit(id: string, outcome: string): Promise<void>;
   /** Newest first. */
-  listAudit(project: string | null, cursor: string | undefined, limit: number): Promise<{ items: AuditItem[]; nextCursor: string | null }>;
+  listAudit(
+    project: string | null,
+    cursor: string | undefined,
+    limit: number,
+  ): Promise<{ items: AuditItem[]; nextCursor: string | null }>;
 
   createKey(row: KeyRow): Promise<void>;
   listKeys(project: string | null): Promise<KeyRow[]>;
