@@ -364,16 +364,40 @@ class Engine implements EngineApi, HostEnvironment {
 
   // ------------------------------------------------------------------ starting
 
+  /** A start whose idempotency key was used before. */
+  async #repeated(
+    request: StartRequest,
+    id: string,
+    sameBody: boolean,
+  ): Promise<{ header: HeaderRow; created: false }> {
+    if (!sameBody) {
+      throw new FullstopError(
+        'FS_CONFLICT',
+        `idempotency key "${request.idempotencyKey}" was used for another start: execution ${id}`,
+      );
+    }
+    const first = await this.store.load(id);
+    if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${id} is gone`);
+    return { header: first.header, created: false };
+  }
+
   async startExecution(request: StartRequest): Promise<{ header: HeaderRow; created: boolean }> {
     if (this.draining())
       throw new FullstopError('FS_UNAVAILABLE', 'this engine is shutting down: start it elsewhere or later');
+    const key = request.idempotencyKey === null ? null : `key:${request.idempotencyKey}`;
+    const body = { workflow: request.workflow, input: request.input, labels: request.labels };
+    const bodyHash = key === null ? null : hashDefinition(body as Json);
+    if (key !== null) {
+      // A repeat is answered whatever has become of the workflow since.
+      const first = await this.store.findStart(request.project, key);
+      if (first !== null) return this.#repeated(request, first.id, first.bodyHash === bodyHash);
+    }
     const known = await this.#known(request.project, request.workflow);
     if (known.row.disabled) {
       throw new FullstopError('FS_DISABLED', `workflow ${known.row.name} is disabled: enable it first`);
     }
     const { compiled } = known;
     const input = inputOf(compiled, request.input);
-    const key = request.idempotencyKey;
     const { concurrency } = compiled;
     const place = `${request.project}/${known.row.name}`;
     const starting = this.#starting.get(place) ?? 0;
@@ -388,26 +412,13 @@ class Engine implements EngineApi, HostEnvironment {
     }
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
-    const body = { workflow: request.workflow, input: request.input, labels: request.labels };
     this.#starting.set(place, starting + 1);
-    const outcome = await this.#create(
-      newExecution(header, key === null ? null : `key:${key}`, key === null ? null : hashDefinition(body as Json)),
-    ).finally(() => {
+    const outcome = await this.#create(newExecution(header, key, bodyHash)).finally(() => {
       const left = (this.#starting.get(place) ?? 1) - 1;
       if (left === 0) this.#starting.delete(place);
       else this.#starting.set(place, left);
     });
-    if (outcome.kind === 'exists') {
-      if (!outcome.sameBody) {
-        throw new FullstopError(
-          'FS_CONFLICT',
-          `idempotency key "${key}" was used for another start: execution ${outcome.id}`,
-        );
-      }
-      const first = await this.store.load(outcome.id);
-      if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${outcome.id} is gone`);
-      return { header: first.header, created: false };
-    }
+    if (outcome.kind === 'exists') return this.#repeated(request, outcome.id, outcome.sameBody);
     // As of its creation: the actor's own moves on.
     const created = { ...header };
     this.#created(header, compiled);

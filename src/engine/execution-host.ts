@@ -371,7 +371,11 @@ export class ExecutionHost implements ExecutionEdge {
   failFast(verdict: Verdict): void {
     for (const slot of [...this.live]) {
       if (slot.actor === null) this.#withdraw(slot);
-      else this.deliver(slot, { type: 'execution.failFast', verdict });
+      else {
+        this.deliver(slot, { type: 'execution.failFast', verdict });
+        slot.children?.startNoMore(verdict);
+        slot.children?.pump();
+      }
     }
   }
 
@@ -819,6 +823,8 @@ export class ExecutionHost implements ExecutionEdge {
       slot.node.type.run.kind === 'items' ? (slot.payload as unknown[]) : null,
     );
     slot.children = children;
+    const { failure } = this.actor.getSnapshot().context;
+    if (this.#stateValue() === 'failing' && failure !== null) children.startNoMore(failure);
     const resume = (): void => {
       if (children.over) return;
       children.resume().catch((error: unknown) => {

@@ -257,6 +257,8 @@ export interface ExecutionStore extends TaskQueue {
   setDisabled(project: string, name: string, disabled: boolean): Promise<boolean>;
 
   createExecution(execution: NewExecution): Promise<CreateOutcome>;
+  /** The execution that bears this unique key, and its start's `bodyHash`; null: none. Reads its own writes. */
+  findStart(project: string, uniqueKey: string): Promise<{ id: string; bodyHash: string | null } | null>;
   commit(commit: Commit): Promise<CommitOutcome>;
   /** Stores the stop intent on a live execution and on its live descendants, atomically. */
   requestStop(id: string, intent: { requestId: string; requestedAtMs: number }): Promise<StopRequestOutcome>;
