@@ -465,6 +465,7 @@ export class Dispatcher implements WorkerGate {
         { worker: worker.link.workerId, name: worker.link.name, silentMs },
         'a worker lost its lease',
       );
+      if (worker.connected) worker.link.close();
       this.#drop(worker);
     });
   }
