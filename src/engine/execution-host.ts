@@ -523,7 +523,9 @@ export class ExecutionHost implements ExecutionEdge {
     const { run } = node.type;
     switch (run.kind) {
       case 'timer':
-        this.#spawn(slot, 'wait', run.until(slot.payload, this.env.clock.nowMs()), null);
+        // One look at the clock: the record shows that it waited as long as it should.
+        slot.startedAtMs = this.env.clock.nowMs();
+        this.#spawn(slot, 'wait', run.until(slot.payload, slot.startedAtMs), null);
         break;
       case 'hold':
         this.#spawn(slot, 'hold', this.env.holdInstant(node.keys.schedule, this.env.clock.nowMs()), null);
