@@ -145,6 +145,8 @@ export class ContainerEngine {
       };
     } catch (error) {
       if (statusOf(error) === 404) return null;
+      // Podman, when it is removed while it is looked at.
+      if (statusOf(error) === 500 && /no such container/i.test(messageOf(error))) return null;
       throw error;
     }
   }
