@@ -47,14 +47,50 @@ export class SilentEndpoint {
     });
   }
 
-  async listen(): Promise<string> {
-    this.#server.listen(0, '127.0.0.1', BACKLOG);
-    await once(this.#server, 'listening');
-    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  listen(): Promise<string> {
+    return listen(this.#server);
   }
 
   close(): void {
     this.#server.close();
     this.#server.closeAllConnections();
   }
+}
+
+/** Answers every call at once with the last part of its path, as JSON. */
+export class EchoEndpoint {
+  calls = 0;
+  /** Idempotency keys that were seen: one for each node. */
+  readonly keys = new Set<string>();
+  readonly #server: Server;
+
+  constructor() {
+    this.#server = createServer((request, response) => {
+      this.calls += 1;
+      this.keys.add(String(request.headers['idempotency-key']));
+      const node = (request.url as string).slice(1);
+      response.setHeader('content-type', 'application/json');
+      response.end(JSON.stringify({ node }));
+    });
+  }
+
+  listen(): Promise<string> {
+    return listen(this.#server);
+  }
+
+  forget(): void {
+    this.calls = 0;
+    this.keys.clear();
+  }
+
+  close(): void {
+    this.#server.close();
+    this.#server.closeAllConnections();
+  }
+}
+
+async function listen(server: Server): Promise<string> {
+  server.listen(0, '127.0.0.1', BACKLOG);
+  await once(server, 'listening');
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
