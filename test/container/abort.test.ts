@@ -263,6 +263,18 @@ describe('the abort of a container', function () {
       await foreign.close();
     });
 
+    it('of a task that somebody asks for: resolves when it is gone, with what it took', async () => {
+      const left = await orphan();
+      const other = await orphan();
+      const reaping = bench.executor.reap((taskId) => taskId !== left);
+      expect(await bench.executor.pursue({ id: left, type: 'container' })).to.equal('forced');
+      expect(await bench.left()).to.equal(1);
+      expect(await reaping).to.equal(1);
+      const asked = await Promise.all([1, 2].map(() => bench.executor.pursue({ id: other, type: 'container' })));
+      expect(asked).to.deep.equal(['forced', 'forced']);
+      expect(await bench.executor.pursue({ id: other, type: 'container' })).to.equal('aborted');
+    });
+
     it('comes before the next attempt of the same node starts', async () => {
       const first = bench.task(bench.sh(ignoring));
       await orphan(first);
