@@ -293,6 +293,7 @@ class Engine implements EngineApi, HostEnvironment {
   async drain(drainMs: number): Promise<void> {
     this.#actor.send({ type: 'engine.drain' });
     this.#schedules.close();
+    this.dispatcher.drain();
     const untilMs = this.clock.nowMs() + drainMs;
     await new Promise<void>((resolve) => {
       const look = (): void => {
@@ -719,19 +720,18 @@ class Engine implements EngineApi, HostEnvironment {
     const id = taskId.slice(0, taskId.indexOf('/'));
     const host = this.#hosts.get(id) ?? this.#pursued.get(id);
     if (host?.stopReport != null) {
-      host.stopReport.receipt.lateResultsDiscarded += 1;
-      host.stopReport.saved = false;
+      host.stopReport.resultDiscarded();
       if (host.over) this.receiptChanged(host);
       return;
     }
-    const count = async (): Promise<void> => {
+    this.#receiptTurn = this.#receiptTurn.then(async () => {
       const receipt = await this.store.getReceipt(id);
       if (receipt === null) return;
       receipt.lateResultsDiscarded += 1;
       await this.store.putReceipt(receipt);
       this.bus.receipt(receipt);
-    };
-    count().catch((error: unknown) =>
+    });
+    this.#receiptTurn = this.#receiptTurn.catch((error: unknown) =>
       this.log.warn({ taskId, error: messageOf(error) }, 'a discarded result was not counted'),
     );
   }

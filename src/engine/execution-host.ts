@@ -241,7 +241,7 @@ export class ExecutionHost implements ExecutionEdge {
     } as never) as Slot['actor'];
     slot.stage = stageOf(value);
     if (slot.node.type.run.kind === 'task' && slot.stage !== 'backingOff') {
-      this.#desk.restore(slot, (row.data as { queued?: boolean } | null)?.queued === true);
+      this.#desk.restore(slot, row.data as { queued?: boolean } | null);
     }
     this.live.add(slot);
     slot.scope.live += 1;
@@ -289,7 +289,10 @@ export class ExecutionHost implements ExecutionEdge {
       if (slot.stage === 'running') {
         if (kind === 'items' || kind === 'child') this.#prepareAgain(slot, () => this.#resumeChildren(slot));
         else if (!this.#desk.has(slot.attemptId)) lost.push(slot);
-        else this.#prepareAgain(slot, () => undefined);
+        else {
+          this.#desk.noteClaim(slot);
+          this.#prepareAgain(slot, () => undefined);
+        }
       } else if (slot.stage === 'looping') loops.push(slot);
       else if (slot.stage === 'aborting') this.#taskGone(slot);
       // Its next try needs its `with`: a wait that is over would not leave time to render it.
@@ -674,15 +677,17 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   /** A worker or agent in another process has the task: its deadline begins. */
-  claimed(slot: Slot, worker: string): void {
+  claimed(slot: Slot, worker: string, atMs: number): void {
     this.enter(() => {
+      if (slot.settled || slot.stage !== 'running') return;
       this.event('task.claimed', slot, { worker });
-      this.deliver(slot, { type: 'work.claimed', atMs: this.env.clock.nowMs() });
+      this.deliver(slot, { type: 'work.claimed', atMs });
     });
   }
 
   logged(slot: Slot, data: Json): void {
     this.enter(() => {
+      if (slot.settled) return;
       this.event('log', slot, data);
       this.#scheduleFlush();
     });
@@ -874,10 +879,11 @@ export class ExecutionHost implements ExecutionEdge {
       return Promise.resolve(false);
     }
     if (slot === undefined || slot.settled || slot.attemptId !== id) {
-      this.env.counters.lateResultsDiscarded += report.kind === 'completed' || report.kind === 'failed' ? 1 : 0;
+      this.#countDiscarded(report);
       return Promise.resolve(false);
     }
     const taken = slot.stage !== 'aborting';
+    if (!taken) this.#countDiscarded(report);
     this.#desk.noteEnded(id);
     this.#take(slot, id, report);
     return taken ? this.#durable() : Promise.resolve(false);
@@ -918,11 +924,15 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #lateReport(report: WorkReport): void {
-    if (report.kind === 'completed' || report.kind === 'failed') {
-      this.env.counters.lateResultsDiscarded += 1;
-      if (this.stopReport !== null) this.stopReport.receipt.lateResultsDiscarded += 1;
-    }
+    this.#countDiscarded(report);
     this.env.receiptChanged(this);
+  }
+
+  /** A result that came after its node's end, or after the word to end it. */
+  #countDiscarded(report: WorkReport): void {
+    if (report.kind !== 'completed' && report.kind !== 'failed') return;
+    this.env.counters.lateResultsDiscarded += 1;
+    this.stopReport?.resultDiscarded();
   }
 
   workCompleted(slot: Slot, attempt: number, output: unknown): void {
@@ -957,7 +967,10 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
   #taskGone(slot: Slot): void {
-    if (this.#desk.abort(slot) === 'told') return;
+    if (this.#desk.abort(slot) === 'told') {
+      this.stopReport?.taskTold(slot, slot.attemptId);
+      return;
+    }
     this.event('task.aborted', slot, { outcome: 'aborted' });
     this.deliver(slot, { type: 'work.aborted' });
   }
@@ -1310,7 +1323,21 @@ export class ExecutionHost implements ExecutionEdge {
       this.#headerDirty = true;
       this.#scheduleFlush();
     });
-    if (!this.over) this.#armGrace();
+    this.#awaitTasks(path);
+  }
+
+  /** What has not confirmed in time is pursued afterwards; a takeover has no time to wait. */
+  #awaitTasks(path: DeliveryPath): void {
+    if (this.over) return;
+    if (path === 'takeover') this.#writeOff();
+    else this.#armGrace();
+  }
+
+  #writeOff(): void {
+    this.enter(() => {
+      this.stopReport?.writeOff();
+      this.send({ type: 'stop.graceElapsed' }, null);
+    });
   }
 
   /** Its halt was committed before a restart: what was told then has ended, or will say so. */
@@ -1320,7 +1347,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.enter(() => {
       for (const slot of [...this.live]) this.#taskGone(slot);
     });
-    if (!this.over) this.#armGrace();
+    this.#awaitTasks(path);
   }
 
   /** Ends it early for another reason: its timeout, or its parent's node. */
@@ -1334,10 +1361,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.#graceTimer !== null) return;
     this.#graceTimer = this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () => {
       this.#graceTimer = null;
-      this.enter(() => {
-        this.stopReport?.writeOff();
-        this.send({ type: 'stop.graceElapsed' }, null);
-      });
+      this.#writeOff();
     });
   }
 

@@ -221,7 +221,7 @@ export class FakeLink implements WorkerLink {
   closed = false;
   /** Called in the middle of a push. */
   onRun: (task: Task) => void = () => undefined;
-  #gate: WorkerGate | null = null;
+  #rig: Rig | null = null;
 
   constructor({ id, kind = 'worker', capabilities = ['http'], slots = 1, project = null }: FakeLinkOptions = {}) {
     this.workerId = id ?? `${kind}-1`;
@@ -235,9 +235,13 @@ export class FakeLink implements WorkerLink {
     return `name of ${this.workerId}`;
   }
 
+  get #connected(): Rig {
+    if (this.#rig === null) throw new Error(`${this.workerId} was never connected`);
+    return this.#rig;
+  }
+
   get gate(): WorkerGate {
-    if (this.#gate === null) throw new Error(`${this.workerId} is not connected`);
-    return this.#gate;
+    return this.#connected.engine.workers;
   }
 
   run(task: Task, token: string): void {
@@ -256,7 +260,7 @@ export class FakeLink implements WorkerLink {
 
   /** Says hello to a rig's engine; answers what goes on. */
   async connect(rig: Rig, held: HeldTask[] = this.list()): Promise<string[]> {
-    this.#gate = rig.engine.workers;
+    this.#rig = rig;
     const keep = await this.gate.connected(this, held);
     await rig.settle();
     return keep;
@@ -274,10 +278,12 @@ export class FakeLink implements WorkerLink {
     return this.gate.heartbeat(this, held);
   }
 
-  /** Reports on a task, which it no longer has. */
+  /** Reports on a task, which it no longer has, and lets happen what follows; answers whether that was discarded. */
   async report(taskId: string, report: WorkReport, token = this.held.get(taskId) ?? ''): Promise<boolean> {
     this.held.delete(taskId);
-    return (await this.gate.result(this, taskId, token, report)).discarded;
+    const answer = this.gate.result(this, taskId, token, report);
+    await this.#connected.settle();
+    return (await answer).discarded;
   }
 
   complete(taskId: string, output: unknown = null): Promise<boolean> {
