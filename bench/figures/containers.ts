@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { StopReceipt } from '../../src/wire.ts';
 import { ContainerEngine } from '../../src/worker/container-engine.ts';
@@ -36,7 +37,7 @@ export const containers: Figure = {
       args: ['--images', engine.image, '--docker-host', engine.dockerHost],
     });
     const client = await bench.client(server, { ends: false });
-    const setting = { bench, client, looker, image: engine.image };
+    const setting = { bench, client, looker, image: engine.image, isHere: engine.own };
     return [
       // It needs nothing of its grace but what its shell sleeps.
       await measure(setting, 'obeys', { kind: 'time', atMostMs: 1_000 }),
@@ -50,12 +51,14 @@ interface Setting {
   client: BenchClient;
   looker: ContainerEngine;
   image: string;
+  /** Its processes are among those of this machine. */
+  isHere: boolean;
 }
 
 async function measure(setting: Setting, program: keyof typeof programs, limit: Limit): Promise<Measure> {
   const { bench, client, image } = setting;
   const { on, title } = programs[program];
-  const script = `${on}; echo up; while true; do sleep 0.05; done`;
+  const script = `: \${{ execution.id }}; ${on}; echo up; while true; do sleep 0.05; done`;
   const call = { type: 'container', with: { image, command: ['sh', '-c', script] } };
   await client.save({ name: program, nodes: { call, after: { type: 'set', needs: ['call'], with: { value: 1 } } } });
   const times: number[] = [];
@@ -73,7 +76,7 @@ async function measure(setting: Setting, program: keyof typeof programs, limit: 
   };
 }
 
-async function stopOne({ bench, client, looker }: Setting, program: keyof typeof programs): Promise<number> {
+async function stopOne({ bench, client, looker, isHere }: Setting, program: keyof typeof programs): Promise<number> {
   const id = await client.start(program);
   // Its trap is set.
   await until(`${id} to print`, async () => (await client.events(id)).some(({ type }) => type === 'log'));
@@ -81,12 +84,14 @@ async function stopOne({ bench, client, looker }: Setting, program: keyof typeof
   bench.check(found.length === 1, `${id} has ${found.length} containers`);
   const container = found[0]?.id ?? '';
   bench.check((await looker.state(container))?.running === true, `${id}: its container does not run before the stop`);
+  if (isHere) bench.check(processesOf(id) > 0, `${id} has no process before the stop`);
   const sentMs = performance.now();
   const tookMs = await bench.measured(async () => {
     await client.call('execution.stop', JSON.stringify({ id }));
     await until(`the container of ${id} to go`, async () => (await looker.state(container)) === null);
     return performance.now() - sentMs;
   });
+  if (isHere) bench.check(processesOf(id) === 0, `${id} has processes though its container is gone`);
   let receipt!: StopReceipt;
   await until(`the receipt of ${id}`, async () => {
     receipt = await client.http<StopReceipt>('GET', `/api/executions/${id}/stop`);
@@ -101,6 +106,18 @@ async function stopOne({ bench, client, looker }: Setting, program: keyof typeof
   const left = await looker.list({ 'fullstop.execution': id });
   bench.check(left.length === 0, `${id} has left ${left.length} containers`);
   return tookMs;
+}
+
+/** Processes whose command line names the execution. */
+function processesOf(id: string): number {
+  return readdirSync('/proc').filter((name) => {
+    try {
+      return /^\d+$/.test(name) && readFileSync(`/proc/${name}/cmdline`, 'utf8').includes(id);
+    } catch {
+      // It has ended meanwhile.
+      return false;
+    }
+  }).length;
 }
 
 async function until(what: string, isTrue: () => Promise<boolean>): Promise<void> {
