@@ -81,6 +81,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
         port: config.port,
         adminKeyHash: hashKey(loadAdminKey(config)),
         drainMs: config.drainMs,
+        inspectOrigins: config.inspect ? config.inspectOrigins : null,
       },
     });
     const seeded = demo === null ? [] : await demo.seed(engine);

@@ -22,6 +22,7 @@ import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
+import { type InspectionObserver, Inspections } from './inspection.ts';
 import { registryLogic } from './registry.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
@@ -112,6 +113,7 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #workflows: Workflows;
   readonly #admission: Admission;
   readonly #schedules: Schedules;
+  readonly #inspections: Inspections;
   /** One change of a stored receipt at a time. */
   #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
@@ -173,6 +175,10 @@ class Engine implements EngineApi, HostEnvironment {
     });
     this.#actor.subscribe({ error: (error) => this.log.error({ error: messageOf(error) }, 'the supervisor broke') });
     this.registryActor = createActor(registryLogic, { id: 'executions', parent: this.#actor } as never) as never;
+    this.#inspections = new Inspections(
+      { clock: this.clock, log: this.log, hostOf: (id) => this.hostOf(id), read: (id) => this.store.load(id) },
+      this.#actor.system as never,
+    );
   }
 
   // ------------------------------------------------------------------ life
@@ -305,6 +311,7 @@ class Engine implements EngineApi, HostEnvironment {
     });
     this.#actor.send({ type: 'engine.drained' });
     this.#closed = true;
+    this.#inspections.close();
     for (const host of [...this.#hosts.values()]) host.drop();
     this.dispatcher.close();
     this.timers.close();
@@ -802,6 +809,10 @@ class Engine implements EngineApi, HostEnvironment {
     this.#pursued.delete(id);
   }
 
+  inspect(executionId: string, observer: InspectionObserver): () => void {
+    return this.#inspections.observe(executionId, observer);
+  }
+
   // ------------------------------------------------------------------ hosts
 
   hostOf(executionId: string): ExecutionHost | null {
@@ -869,8 +880,17 @@ class Engine implements EngineApi, HostEnvironment {
     }
   }
 
+  cut(host: ExecutionHost): void {
+    this.#inspections.cut(host.header.id);
+  }
+
+  takenBack(host: ExecutionHost): void {
+    this.#inspections.takenBack(host.header.id);
+  }
+
   published(host: ExecutionHost, commit: Commit): void {
     const { header } = host;
+    this.#inspections.durable(header.id);
     if (this.bus.hasListeners(header.id)) {
       for (const row of commit.events) this.bus.event(header.id, eventOf(row));
       if (commit.receipt !== null) this.bus.receipt(commit.receipt);

@@ -1404,6 +1404,7 @@ export class ExecutionHost implements ExecutionEdge {
           this.drop();
           return;
         }
+        this.env.takenBack(this);
         this.#forget();
         this.enter(() => {
           this.restore(stored, false);
@@ -1454,6 +1455,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.over) return;
     this.over = true;
     this.#desk.abortAll();
+    this.env.takenBack(this);
     this.#forget();
     this.#disarm();
     this.env.dropped(this);
@@ -1497,6 +1499,11 @@ export class ExecutionHost implements ExecutionEdge {
 
   get committing(): boolean {
     return this.#committing || this.#unsaved();
+  }
+
+  /** Its actors did what no durable commit stands behind yet. */
+  get unsettled(): boolean {
+    return this.#reloading || this.committing;
   }
 
   // ------------------------------------------------------------------ commits
@@ -1614,6 +1621,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#effects = new Set();
     this.#headerDirty = false;
     this.#committing = true;
+    this.env.cut(this);
     this.#commit(commit, effects, 0);
   }
 
