@@ -220,6 +220,15 @@ for (const place of ['the server', 'a worker process'] as const) {
       };
     }
 
+    const agent = async (): Promise<Data> =>
+      (await site.server.ok('GET', '/api/workers')).items.find((one: Data) => one.kind === 'agent');
+
+    /** The agent's heartbeat was answered: had it been told to end its tool, it would know. */
+    async function heardSinceTheStop(): Promise<void> {
+      await until('a heartbeat', agent, ({ silentMs }) => silentMs < performance.now() - stoppedAtMs - 500);
+      expect(existsSync(join(folder, 'done'))).to.equal(false);
+    }
+
     const taskOf = async (node: string): Promise<Data> =>
       (await site.receipt(id)).tasks.find((task: Data) => task.node === node);
 
@@ -306,18 +315,15 @@ for (const place of ['the server', 'a worker process'] as const) {
 
     it('the late result of an agent is answered as discarded, counted, and nowhere to be found', async () => {
       const eventsBefore = await site.server.events(id);
+      await heardSinceTheStop();
       const late = `late-${randomUUID()}`;
       writeFileSync(join(folder, 'go'), JSON.stringify({ late }));
       const { lateResultsDiscarded } = await site.receipt(id, (receipt) => receipt.lateResultsDiscarded > 0);
       expect(lateResultsDiscarded).to.equal(1);
       expect(existsSync(join(folder, 'done'))).to.equal(true);
       // It was answered: its slot is free, and it has nothing more to say.
-      const [agent] = await until(
-        'the agent is idle',
-        async () => (await site.server.ok('GET', '/api/workers')).items.filter((one: Data) => one.kind === 'agent'),
-        ([one]) => one?.held === 0,
-      );
-      expect(agent).to.include({ connected: true });
+      const idle = await until('the agent is idle', agent, ({ held }) => held === 0);
+      expect(idle).to.include({ connected: true });
       expect(await site.server.record(id)).to.deep.equal(ended);
       expect(await site.server.events(id)).to.deep.equal(eventsBefore);
       expect(await site.server.ok('GET', `/api/executions/${id}/results`)).to.deep.equal(results);
@@ -557,6 +563,21 @@ describe('containers and a stop', function () {
       });
     });
   }
+
+  it('a node that waits for a worker is stopped before it starts, and never given to one that comes', async () => {
+    const site = await open(brief, {});
+    const id = await run(site, 'waiting', { scan: scripted(obeying) });
+    expect(names((await site.preview(id)).willAbort)).to.deep.equal(['scan']);
+    await site.stop(id);
+    const record = await site.server.record(id);
+    expect(record.nodes.scan).to.include(STOPPED);
+    expect((await site.receipt(id)).tasks[0]).to.include({ node: 'scan', outcome: 'neverStarted' });
+    const later = await run(site, 'later', { scan: scripted('echo') });
+    await site.worker('worker', { env: settings(), args: ['--capabilities', 'container'] });
+    expect((await site.server.record(later)).status).to.equal('Complete');
+    expect(await containersOf(id)).to.deep.equal([]);
+    expect(logOf(await site.server.events(id), 'scan')).to.equal('');
+  });
 
   it('a node that nobody can run waits, doctor names what is missing, and a worker that comes runs it', async () => {
     const site = await open(brief, {});
