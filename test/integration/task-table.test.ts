@@ -661,7 +661,7 @@ describe('containers and a stop', function () {
     const orphan = await containerOf(id, 'scan');
     await first.kill();
     expect((await eyes.state(orphan.id))?.running).to.equal(true);
-    await site.worker('worker', options);
+    const successor = await site.worker('worker', options);
     const atMs = performance.now();
     console.log(`      reaped ${Math.round(await gone(orphan, atMs, 5_000))} ms after the successor came`);
     const record = await site.server.record(id, ({ nodes }) => nodes.scan.attempt === 2);
@@ -675,6 +675,8 @@ describe('containers and a stop', function () {
     const stopMs = await site.stop(id);
     await gone(second as ListedContainer, stopMs);
     expect(await site.server.record(id, hasEnded)).to.include(STOPPED);
+    successor.send('SIGTERM');
+    expect(await successor.ended()).to.equal(0);
   });
 
   // Suites run after the tests beside them.
