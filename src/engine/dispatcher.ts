@@ -193,6 +193,11 @@ export class Dispatcher implements WorkerGate {
     return this.#entries.has(id);
   }
 
+  /** The pool of this process has it. */
+  isHere(id: string): boolean {
+    return this.#entries.get(id)?.row.claim?.worker === this.#options.local.id;
+  }
+
   /** Nobody needs the task any more: `withdrawn` before anybody had it, else its holder is told. */
   abort(id: string): 'withdrawn' | 'told' | 'unknown' {
     const entry = this.#entries.get(id);

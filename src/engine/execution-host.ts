@@ -1494,9 +1494,9 @@ export class ExecutionHost implements ExecutionEdge {
     this.#timeoutTimer = null;
   }
 
-  /** Attempts whose work runs now. */
+  /** Attempts whose work runs in this process now. */
   get tasksInFlight(): number {
-    return this.#desk.size;
+    return this.#desk.here;
   }
 
   get committing(): boolean {

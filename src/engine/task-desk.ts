@@ -31,6 +31,15 @@ export class TaskDesk {
     return this.#inFlight.size;
   }
 
+  /** Those that end with this process. */
+  get here(): number {
+    let here = 0;
+    for (const [id, slot] of this.#inFlight) {
+      if (slot.queuedTask === null || this.#host.env.dispatcher.isHere(id)) here += 1;
+    }
+    return here;
+  }
+
   has(id: string): boolean {
     return this.#inFlight.has(id);
   }

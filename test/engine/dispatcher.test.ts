@@ -200,6 +200,35 @@ describe('the dispatcher', () => {
     });
   });
 
+  it('keeps a draining engine waiting only for what runs in its own process', async () => {
+    const held = await rig.run(workflow('elsewhere'));
+    const worker = await link();
+    const queued = await rig.start('elsewhere');
+    let drained = false;
+    void rig.engine.drain(60_000).then(() => {
+      drained = true;
+    });
+    await rig.settle();
+    expect(drained).to.equal(true);
+    rig = await rig.crash(1_000);
+    expect(await worker.connect(rig)).to.deep.equal([idOf(held)]);
+    await expectQueue([idOf(held), 'worker-1'], [idOf(queued), null]);
+
+    await open({ slots: 1 });
+    const first = await rig.run(workflow('here'));
+    const second = await rig.start('here');
+    rig.work.complete(idOf(first));
+    await rig.settle();
+    const waits = rig.engine.drain(60_000);
+    await rig.advance(1_000);
+    expect((await rig.node(second, 'a')).status).to.equal('Running');
+    rig.work.complete(idOf(second));
+    await rig.advance(100);
+    await waits;
+    expect((await rig.node(second, 'a')).status).to.equal('Complete');
+    await expectQueue();
+  });
+
   describe('with slots in this process', () => {
     it('queues what finds none, and gives it the next that is free', async () => {
       await open({ slots: 1 });
@@ -510,6 +539,21 @@ describe('the dispatcher', () => {
       expect((await rig.record(id)).error).to.equal(MARKER);
     });
 
+    it('after a claim whose worker had gone before the push never starts it', async () => {
+      const id = await rig.run(workflow('unpushed'));
+      const gate = deferred();
+      rig.gate.intervene = ({ method }) => (method === 'claimTask' ? { holdAfter: gate.promise } : undefined);
+      const worker = await link();
+      worker.disconnect();
+      gate.resolve();
+      await rig.settle();
+      await rig.stop(id);
+      expect(await outcomes(id)).to.deep.equal(['neverStarted']);
+      expect(await rig.receipt(id)).to.include({ finalisedMs: 0, unconfirmed: 0 });
+      await worker.connect(rig);
+      expect(worker.pushed).to.deep.equal([]);
+    });
+
     it('that meets the commit of the claim cancels what was pushed', async () => {
       const id = await rig.run(workflow('met'));
       const gate = deferred();
@@ -723,6 +767,7 @@ describe('the dispatcher', () => {
       const fresh = new FakeLink();
       expect(await fresh.connect(rig, old.list())).to.deep.equal([idOf(id)]);
       old.disconnect();
+      expect(rig.engine.workers.workers()[0]).to.include({ connected: true });
       expect(old.beat([])).to.deep.equal([]);
       expect(old.beat([])).to.deep.equal([]);
       await rig.settle();
