@@ -486,11 +486,13 @@ describe('inspection', () => {
       const id = await runs();
       const { id: keyId, key } = await world.key('viewer', 'default');
       const path = await world.token(id, key);
-      const [viewer, kept] = [view(path), view(await world.token(id))];
-      await until('frames', () => viewer.frames.length > 0 && kept.frames.length > 0);
+      const [viewer, silent, kept] = [view(path), view(path), view(await world.token(id))];
+      await until('frames', () => [viewer, silent, kept].every(({ frames }) => frames.length > 0));
       expect((await world.http(ADMIN_KEY, 'DELETE', `/api/keys/${keyId}`)).status).to.equal(204);
       viewer.send(stopEvent(id));
       expect(await viewer.ended).to.equal(1008);
+      // At once, not when it is next looked after.
+      await until('hung up', () => silent.socket.readyState === WebSocket.CLOSED);
       expect(await view(path).ended).to.equal(404);
       expect((await record(id))?.stop).to.equal(null);
       expect(kept.socket.readyState).to.equal(WebSocket.OPEN);
@@ -500,11 +502,13 @@ describe('inspection', () => {
       const id = await runs();
       const { id: keyId, key } = await world.key('viewer', 'default');
       const path = await world.token(id, key);
-      const viewer = view(path);
-      await until('frames', () => viewer.frames.length > 0);
+      const [viewer, silent] = [view(path), view(path)];
+      await until('frames', () => viewer.frames.length > 0 && silent.frames.length > 0);
       await world.store.deleteKey(keyId, null);
       viewer.send(stopEvent(id));
       expect(await viewer.ended).to.equal(1008);
+      for (const timer of [...world.timers]) timer.run();
+      expect(await silent.ended).to.equal(1008);
       expect(await view(path).ended).to.equal(1008);
       expect((await record(id))?.stop).to.equal(null);
     });
@@ -673,6 +677,22 @@ describe('inspection', () => {
     }
     expect(world.observers()).to.equal(0);
     expect((await record(id))?.status).to.equal('Running');
+  });
+
+  it('hangs up on a viewer that has gone without a word', async () => {
+    const [gone, there] = [view(await world.token(await runs())), view(await world.token(await world.start()))];
+    await until('frames', () => gone.frames.length > 0 && there.frames.length > 0);
+    gone.socket.pause();
+    for (let round = 0; round < 2; round += 1) {
+      for (const timer of [...world.timers]) timer.run();
+      await sleep(100);
+    }
+    await until(
+      'one check',
+      () => world.timers.size,
+      (count) => count === 1,
+    );
+    expect(there.socket.readyState).to.equal(WebSocket.OPEN);
   });
 
   it('ends with the server', async () => {
