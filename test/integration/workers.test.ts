@@ -378,6 +378,7 @@ describe('workers and agents in other processes', function () {
 
     it('is never given what was stopped before anybody picked it up', async () => {
       const id = await runTool();
+      await server.record(id, ({ nodes }) => nodes.tool.status === 'Running');
       const preview = await server.ok('GET', `/api/executions/${id}/stop?preview=true`);
       expect(preview.willAbort).to.have.length(1);
       await stop(id);
