@@ -9,6 +9,7 @@ import { BulkStop, type BulkTarget } from './bulk-stop.tsx';
 import { KillDialog } from './kill.tsx';
 
 const ROW_PX = 34;
+const HEAD_PX = 26;
 /** Load the next page when the reader is this near to the end. */
 const AHEAD = 200;
 const TYPING_MS = 250;
@@ -81,8 +82,8 @@ export function ExecutionsPage() {
     if (element === null) return;
     const top = items.indexOf(next) * ROW_PX;
     if (top < element.scrollTop) element.scrollTop = top;
-    else if (top + ROW_PX > element.scrollTop + element.clientHeight)
-      element.scrollTop = top + ROW_PX - element.clientHeight;
+    else if (top + ROW_PX + HEAD_PX > element.scrollTop + element.clientHeight)
+      element.scrollTop = top + ROW_PX + HEAD_PX - element.clientHeight;
   };
   // biome-ignore lint/correctness/useExhaustiveDependencies: the row is there once it is drawn.
   useEffect(() => {
@@ -150,16 +151,16 @@ export function ExecutionsPage() {
           </button>
         </Banner>
       )}
-      <div className="rows-head" aria-hidden="true">
-        <span />
-        <span>Status</span>
-        <span>Workflow</span>
-        <span>Id</span>
-        <span>Started</span>
-        <span>Took</span>
-        <span>Error</span>
-      </div>
       <div className="rows" ref={scroller} role="table" aria-label="Executions" aria-rowcount={items.length}>
+        <div className="rows-head" aria-hidden="true">
+          <span />
+          <span>Status</span>
+          <span>Workflow</span>
+          <span>Id</span>
+          <span>Started</span>
+          <span>Took</span>
+          <span>Error</span>
+        </div>
         {items.length > 0 ? (
           <div role="rowgroup" style={{ height: items.length * ROW_PX, position: 'relative' }}>
             <div style={{ transform: `translateY(${first * ROW_PX}px)` }} role="presentation">

@@ -3,8 +3,10 @@ import '@xyflow/react/dist/style.css';
 import { graphlib, layout } from '@dagrejs/dagre';
 import {
   Background,
+  BaseEdge,
   Controls,
   type Edge,
+  type EdgeProps,
   Handle,
   MiniMap,
   type Node,
@@ -39,7 +41,12 @@ interface Plan {
   width: number;
   height: number;
   boxes: Box[];
-  edges: { from: string; to: string }[];
+  edges: { from: string; to: string; points: Point[] }[];
+}
+
+interface Point {
+  x: number;
+  y: number;
 }
 
 type Data = { path: string; name: string; record: NodeRecord; selected: boolean; holds: boolean; onSelect: (path: string) => void };
@@ -58,7 +65,8 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
   graph.setDefaultEdgeLabel(() => ({}));
   const bodies = new Map<string, Plan>();
   for (const name of names) {
-    const body = needs[name]?.body;
+    // Each item of a foreach is an execution of its own: its body has no states to show here.
+    const body = needs[name]?.type === 'while' ? needs[name].body : undefined;
     if (body === undefined) {
       graph.setNode(name, { width: WIDTH, height: HEIGHT });
       continue;
@@ -76,10 +84,13 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
     for (const needed of needs[name]?.needs ?? []) {
       if (!known.has(needed)) continue;
       graph.setEdge(needed, name);
-      edges.push({ from: prefix + needed, to: prefix + name });
     }
   }
   layout(graph);
+  for (const { v, w } of graph.edges()) {
+    const { points = [] } = graph.edge(v, w) as { points?: Point[] };
+    edges.push({ from: prefix + v, to: prefix + w, points });
+  }
   const boxes: Box[] = [];
   for (const name of names) {
     const { x, y, width, height } = graph.node(name) as { x: number; y: number; width: number; height: number };
@@ -89,7 +100,8 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
     boxes.push({ path: prefix + name, name, x: left, y: top, width, height, holds: inner !== undefined });
     if (inner === undefined) continue;
     for (const box of inner.boxes) boxes.push({ ...box, x: box.x + left + PAD, y: box.y + top + HEAD });
-    edges.push(...inner.edges);
+    for (const { from, to, points } of inner.edges)
+      edges.push({ from, to, points: points.map(({ x: px, y: py }) => ({ x: px + left + PAD, y: py + top + HEAD })) });
   }
   const { width = WIDTH, height = HEIGHT } = graph.graph() as { width?: number; height?: number };
   return { width, height, boxes, edges };
@@ -153,7 +165,24 @@ const FlowNode = memo(function FlowNode({ data }: NodeProps<Node<Data>>) {
   );
 });
 
+type FlowEdge = Edge<{ points: Point[] }>;
+
+/** Follows the points that the layout found, so that no edge runs through a node. */
+const RoutedEdge = memo(function RoutedEdge({ sourceX, sourceY, targetX, targetY, data }: EdgeProps<FlowEdge>) {
+  const middle = (data?.points ?? []).slice(1, -1);
+  const stops = [{ x: sourceX, y: sourceY }, ...middle, { x: targetX, y: targetY }];
+  let path = `M${sourceX},${sourceY}`;
+  for (let at = 1; at < stops.length; at += 1) {
+    const { x: fromX, y: fromY } = stops[at - 1] as Point;
+    const { x, y } = stops[at] as Point;
+    const half = (fromX + x) / 2;
+    path += ` C${half},${fromY} ${half},${y} ${x},${y}`;
+  }
+  return <BaseEdge path={path} />;
+});
+
 const nodeTypes = { fullstop: FlowNode };
+const edgeTypes = { routed: RoutedEdge };
 
 export function Graph(props: Props) {
   return (
@@ -212,10 +241,12 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
     shown.current = kept;
     return [...kept.values()];
   }, [placed, nodes, needs, selected, select]);
-  const edges = useMemo<Edge[]>(
+  const edges = useMemo<FlowEdge[]>(
     () =>
-      placed.edges.map(({ from, to }) => ({
+      placed.edges.map(({ from, to, points }) => ({
         id: `${from}>${to}`,
+        type: 'routed',
+        data: { points },
         source: from,
         target: to,
         focusable: false,
@@ -236,6 +267,7 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
         nodes={flowNodes}
         edges={edges}
         nodeTypes={nodeTypes}
+        edgeTypes={edgeTypes}
         fitView
         fitViewOptions={{ maxZoom: 1.1, padding: 0.08 }}
         minZoom={0.02}

@@ -77,19 +77,20 @@ export function timeline(events: readonly ExecutionEvent[]): TimelineRow[] {
 
 export function TimelineTab({ execution, record }: { execution: ExecutionState; record: ExecutionRecord }) {
   const { events, firstSeq } = execution;
-  const rows = useMemo(() => timeline(events), [events]);
+  const all = useMemo(() => timeline(events), [events]);
   const { query } = useLocation();
   const scroller = useRef<HTMLDivElement>(null);
-  const { first, last } = useWindow(scroller, ROW_PX, rows.length);
   const now = useNow();
   const chosen = Number(query.get('window') ?? '');
   const toMs = record.endedAt === null ? now : Date.parse(record.endedAt);
-  const allMs = rows[0]?.bars[0]?.fromMs ?? Date.parse(record.createdAt);
+  const allMs = all[0]?.bars[0]?.fromMs ?? Date.parse(record.createdAt);
   const fromMs = chosen > 0 ? Math.max(allMs, toMs - chosen) : allMs;
+  const rows = chosen > 0 ? all.filter(({ bars }) => bars.some((bar) => (bar.toMs ?? toMs) >= fromMs)) : all;
+  const { first, last } = useWindow(scroller, ROW_PX, rows.length);
   const lengthMs = Math.max(1, toMs - fromMs);
   const ticks = [0, 0.25, 0.5, 0.75, 1];
   const percent = (ms: number): number => Math.min(100, Math.max(0, ((ms - fromMs) / lengthMs) * 100));
-  if (rows.length === 0) return <Empty title="No node has started yet.">Bars appear here as soon as one does.</Empty>;
+  if (all.length === 0) return <Empty title="No node has started yet.">Bars appear here as soon as one does.</Empty>;
   return (
     <div className="timeline">
       <div className="toolbar">
