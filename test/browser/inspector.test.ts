@@ -1,5 +1,4 @@
 /** The inspector as a person uses it: a real browser, a real server, real calls that hang until they are cut. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
@@ -100,7 +99,6 @@ describe('inspector', function () {
     const id = await running();
     const page = await open(`/executions/${id}`);
     await page.getByRole('button', { name: /^price/ }).waitFor();
-    mkdirSync(docs, { recursive: true });
     await page.screenshot({ path: join(docs, 'inspector-graph.png') });
 
     await kill(page);
@@ -372,11 +370,13 @@ describe('inspector', function () {
         ['/engines', 'table'],
         ['/audit', 'table'],
       ];
+      const faults: string[] = [];
       for (const [path, mark] of paths) {
         await page.goto(server.url + path);
         await page.locator(mark).first().waitFor();
-        expect(await seriousFaults(page), path).to.deep.equal([]);
+        faults.push(...(await seriousFaults(page)).map((fault) => `${path}: ${fault}`));
       }
+      expect(faults).to.deep.equal([]);
       await page.goto(`${server.url}/executions/${id}`);
       await kill(page);
       await page.getByText('Will be aborted').waitFor();

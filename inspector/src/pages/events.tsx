@@ -27,6 +27,7 @@ export function EventsTab({ execution, record }: { execution: ExecutionState; re
   const scroller = useRef<HTMLDivElement>(null);
   const { first, last } = useWindow(scroller, ROW_PX, shown.length);
   const atEnd = useRef(true);
+  const wasTop = useRef(0);
   // biome-ignore lint/correctness/useExhaustiveDependencies: new rows keep the end in sight, for who is at the end.
   useEffect(() => {
     const element = scroller.current;
@@ -81,7 +82,11 @@ export function EventsTab({ execution, record }: { execution: ExecutionState; re
         tabIndex={0}
         aria-label="Events"
         onScroll={({ currentTarget: at }) => {
-          atEnd.current = at.scrollHeight - at.scrollTop - at.clientHeight < 3 * ROW_PX;
+          // Rows that come while it scrolls by itself are no wish to stay behind: only scrolling back is.
+          const near = at.scrollHeight - at.scrollTop - at.clientHeight < 3 * ROW_PX;
+          if (near) atEnd.current = true;
+          else if (at.scrollTop < wasTop.current) atEnd.current = false;
+          wasTop.current = at.scrollTop;
         }}
       >
         <div style={{ height: shown.length * ROW_PX }}>

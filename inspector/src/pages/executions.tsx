@@ -151,16 +151,22 @@ export function ExecutionsPage() {
           </button>
         </Banner>
       )}
-      <div className="rows" ref={scroller} role="table" aria-label="Executions" aria-rowcount={items.length}>
-        <div className="rows-head" aria-hidden="true">
-          <span />
-          <span>Status</span>
-          <span>Workflow</span>
-          <span>Id</span>
-          <span>Started</span>
-          <span>Took</span>
-          <span>Error</span>
-        </div>
+      <div
+        className="rows"
+        ref={scroller}
+        {...(items.length > 0 ? { role: 'table', 'aria-label': 'Executions', 'aria-rowcount': items.length } : {})}
+      >
+        {items.length > 0 ? (
+          // biome-ignore lint/a11y/useFocusableInteractive: a row of headings is nothing to press.
+          <div className="rows-head" role="row">
+            {['', 'Status', 'Workflow', 'Id', 'Started', 'Took', 'Error'].map((title) => (
+              // biome-ignore lint/a11y/useFocusableInteractive: nor is a heading.
+              <span key={title} role="columnheader">
+                {title === '' ? <span className="sr-only">Selected</span> : title}
+              </span>
+            ))}
+          </div>
+        ) : null}
         {items.length > 0 ? (
           <div role="rowgroup" style={{ height: items.length * ROW_PX, position: 'relative' }}>
             <div style={{ transform: `translateY(${first * ROW_PX}px)` }} role="presentation">

@@ -3,19 +3,16 @@ import '@xyflow/react/dist/style.css';
 import { graphlib, layout } from '@dagrejs/dagre';
 import {
   Background,
-  BaseEdge,
   Controls,
-  type Edge,
-  type EdgeProps,
-  Handle,
   MiniMap,
   type Node,
   type NodeProps,
-  Position,
   ReactFlow,
   ReactFlowProvider,
+  useStore as useFlowStore,
+  ViewportPortal,
 } from '@xyflow/react';
-import { memo, useEffect, useMemo, useRef } from 'react';
+import { createContext, memo, useContext, useMemo, useRef } from 'react';
 import type { NodeRecord } from '../../../src/client/index.ts';
 import type { DefinitionNode } from '../store.ts';
 import { Icon } from '../ui.tsx';
@@ -26,6 +23,10 @@ const PAD = 16;
 const HEAD = 48;
 /** With more nodes than this the fast layout is used, and only what is in sight is drawn. */
 const LARGE = 250;
+/** Below this zoom nobody reads what stands in a node. */
+const LEGIBLE_ZOOM = 0.3;
+
+const Legible = createContext(true);
 
 interface Box {
   path: string;
@@ -41,7 +42,7 @@ interface Plan {
   width: number;
   height: number;
   boxes: Box[];
-  edges: { from: string; to: string; points: Point[] }[];
+  edges: { points: Point[] }[];
 }
 
 interface Point {
@@ -89,7 +90,7 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
   layout(graph);
   for (const { v, w } of graph.edges()) {
     const { points = [] } = graph.edge(v, w) as { points?: Point[] };
-    edges.push({ from: prefix + v, to: prefix + w, points });
+    edges.push({ points });
   }
   const boxes: Box[] = [];
   for (const name of names) {
@@ -100,8 +101,8 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
     boxes.push({ path: prefix + name, name, x: left, y: top, width, height, holds: inner !== undefined });
     if (inner === undefined) continue;
     for (const box of inner.boxes) boxes.push({ ...box, x: box.x + left + PAD, y: box.y + top + HEAD });
-    for (const { from, to, points } of inner.edges)
-      edges.push({ from, to, points: points.map(({ x: px, y: py }) => ({ x: px + left + PAD, y: py + top + HEAD })) });
+    for (const { points } of inner.edges)
+      edges.push({ points: points.map(({ x: px, y: py }) => ({ x: px + left + PAD, y: py + top + HEAD })) });
   }
   const { width = WIDTH, height = HEIGHT } = graph.graph() as { width?: number; height?: number };
   return { width, height, boxes, edges };
@@ -135,6 +136,7 @@ function recordAt(nodes: Record<string, NodeRecord>, needs: Record<string, Defin
 }
 
 const FlowNode = memo(function FlowNode({ data }: NodeProps<Node<Data>>) {
+  const legible = useContext(Legible);
   const { record, name, path, selected, holds, onSelect } = data;
   const { status, type, attempt, children, iteration } = record;
   const more = children !== undefined
@@ -144,9 +146,17 @@ const FlowNode = memo(function FlowNode({ data }: NodeProps<Node<Data>>) {
       : attempt > 1
         ? `attempt ${attempt}`
         : '';
+  if (!legible) {
+    return (
+      <button
+        type="button"
+        className={`node is-${status}${selected ? ' is-current' : ''} is-small`}
+        aria-label={`${name} ${status} ${type}`}
+        onClick={() => onSelect(path)}
+      />
+    );
+  }
   return (
-    <>
-      <Handle type="target" position={Position.Left} isConnectable={false} />
       <button
         type="button"
         className={`node is-${status}${selected ? ' is-current' : ''}${holds ? ' holds' : ''}`}
@@ -160,29 +170,30 @@ const FlowNode = memo(function FlowNode({ data }: NodeProps<Node<Data>>) {
           <span className="node-more">{more}</span>
         </span>
       </button>
-      <Handle type="source" position={Position.Right} isConnectable={false} />
-    </>
   );
 });
 
-type FlowEdge = Edge<{ points: Point[] }>;
-
-/** Follows the points that the layout found, so that no edge runs through a node. */
-const RoutedEdge = memo(function RoutedEdge({ sourceX, sourceY, targetX, targetY, data }: EdgeProps<FlowEdge>) {
-  const middle = (data?.points ?? []).slice(1, -1);
-  const stops = [{ x: sourceX, y: sourceY }, ...middle, { x: targetX, y: targetY }];
-  let path = `M${sourceX},${sourceY}`;
-  for (let at = 1; at < stops.length; at += 1) {
-    const { x: fromX, y: fromY } = stops[at - 1] as Point;
-    const { x, y } = stops[at] as Point;
-    const half = (fromX + x) / 2;
-    path += ` C${half},${fromY} ${half},${y} ${x},${y}`;
-  }
-  return <BaseEdge path={path} />;
-});
+/**
+ * All edges as one path, along the points that the layout found, so that none runs through a node: thousands of them
+ * as elements of their own take seconds to draw.
+ */
+function pathOf(edges: Plan['edges']): string {
+  return edges
+    .map(({ points: [first, ...rest] }) => {
+      if (first === undefined) return '';
+      let from = first;
+      let path = `M${Math.round(from.x)},${Math.round(from.y)}`;
+      for (const to of rest) {
+        const half = Math.round((from.x + to.x) / 2);
+        path += `C${half},${Math.round(from.y)} ${half},${Math.round(to.y)} ${Math.round(to.x)},${Math.round(to.y)}`;
+        from = to;
+      }
+      return path;
+    })
+    .join('');
+}
 
 const nodeTypes = { fullstop: FlowNode };
-const edgeTypes = { routed: RoutedEdge };
 
 export function Graph(props: Props) {
   return (
@@ -230,10 +241,6 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
               connectable: false,
               focusable: false,
               selectable: false,
-              handles: [
-                { type: 'target', position: Position.Left, x: 0, y: height / 2, width: 1, height: 1 },
-                { type: 'source', position: Position.Right, x: width, y: height / 2, width: 1, height: 1 },
-              ],
               data: { path, name, record, selected: isSelected, holds, onSelect: select },
             },
       );
@@ -241,33 +248,17 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
     shown.current = kept;
     return [...kept.values()];
   }, [placed, nodes, needs, selected, select]);
-  const edges = useMemo<FlowEdge[]>(
-    () =>
-      placed.edges.map(({ from, to, points }) => ({
-        id: `${from}>${to}`,
-        type: 'routed',
-        data: { points },
-        source: from,
-        target: to,
-        focusable: false,
-        selectable: false,
-        zIndex: from.split('/').length,
-      })),
-    [placed],
-  );
+  const edges = useMemo(() => pathOf(placed.edges), [placed]);
   const large = placed.boxes.length > LARGE;
-  useEffect(() => {
-    performance.mark('graph-drawn');
-  }, []);
+  const legible = useFlowStore(({ transform: [, , zoom] }) => zoom >= LEGIBLE_ZOOM);
   return (
     <div className="flow" data-testid="graph" data-nodes={placed.boxes.length}>
+      <Legible value={legible || !large}>
       <ReactFlow
         // Another shape is another picture: it is fitted anew.
         key={shape.length}
         nodes={flowNodes}
-        edges={edges}
         nodeTypes={nodeTypes}
-        edgeTypes={edgeTypes}
         fitView
         fitViewOptions={{ maxZoom: 1.1, padding: 0.08 }}
         minZoom={0.02}
@@ -276,15 +267,20 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
         nodesDraggable={false}
         nodesConnectable={false}
         nodesFocusable={false}
-        edgesFocusable={false}
         elementsSelectable={false}
         proOptions={{ hideAttribution: false }}
         aria-label="Graph of the nodes"
       >
+        <ViewportPortal>
+          <svg className="edges" aria-hidden="true">
+            <path d={edges} />
+          </svg>
+        </ViewportPortal>
         <Background gap={24} />
         <Controls showInteractive={false} />
         {large ? <MiniMap pannable zoomable nodeStrokeWidth={0} ariaLabel="Overview of the graph" /> : null}
       </ReactFlow>
+      </Legible>
     </div>
   );
 }
