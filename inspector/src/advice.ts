@@ -1,7 +1,9 @@
 /** What to do about an error, by its code. The catalogue itself is docs/errors.md. */
 const advice: Record<string, string> = {
-  FS_TIMEOUT: 'It took longer than its timeout. Look in the timeline at what was slow; raise `timeout` if that is fine.',
-  FS_LOST: 'The process that ran it died, and the node may not run again (`rerun: false`). Check what it did, then run again.',
+  FS_TIMEOUT:
+    'It took longer than its timeout. Look in the timeline at what was slow; raise `timeout` if that is fine.',
+  FS_LOST:
+    'The process that ran it died, and the node may not run again (`rerun: false`). Check what it did, then run again.',
   FS_EXPRESSION: 'An expression of the file could not be evaluated. Compare it with the results of the nodes it reads.',
   FS_FAIL_NODE: 'The file ends it here on purpose, with a fail node.',
   FS_EXHAUSTED: 'The loop reached maxIterations before its condition became false.',
@@ -10,7 +12,8 @@ const advice: Record<string, string> = {
   FS_CHILD_STOPPED: 'Somebody stopped a child execution. The node can be run again only with a new execution.',
   FS_PARENT_ENDED: 'Its parent ended, and took it along.',
   FS_HTTP_STATUS: 'The service answered with an error. Its body is in the event; if that passes, add `retry`.',
-  FS_HTTP_NETWORK: 'The service could not be reached. Check its address, then run again; `retry` helps with what passes.',
+  FS_HTTP_NETWORK:
+    'The service could not be reached. Check its address, then run again; `retry` helps with what passes.',
   FS_HTTP_BLOCKED: 'The address is one that http nodes may not call. An admin allows it with FULLSTOP_HTTP_ALLOW.',
   FS_HTTP_TOO_LARGE: 'The answer was larger than a node may keep. Ask the service for less.',
   FS_AI_MODEL: 'The model is not known to the workers. See docs/ai.md for how one is set up.',

@@ -37,7 +37,9 @@ export function App() {
 function Shell() {
   const phase = useStore((state) => state.phase);
   const paused = useStore(({ health }) => health?.admissionPaused === true);
-  const trouble = useStore(({ health }) => (health?.status === 'unavailable' ? (health.message ?? 'no reason given') : null));
+  const trouble = useStore(({ health }) =>
+    health?.status === 'unavailable' ? (health.message ?? 'no reason given') : null,
+  );
   const caller = useStore(({ health }) => health?.caller ?? null);
   const location = useLocation();
   const [help, setHelp] = useState(false);
@@ -173,7 +175,7 @@ function KeyForm() {
       <form
         onSubmit={(event) => {
           event.preventDefault();
-          if (key.trim() !== '') store.useKey(key.trim());
+          if (key.trim() !== '') store.signIn(key.trim());
         }}
       >
         <h1 className="brand">

@@ -165,7 +165,7 @@ export class Store {
     if (execution !== null) this.#follow(execution.id);
   }
 
-  useKey(key: string): void {
+  signIn(key: string): void {
     sessionStorage.setItem(KEY_NAME, key);
     void this.start();
   }
@@ -402,10 +402,11 @@ export class Store {
     let events: ExecutionEvent[] = [];
     let waiting: ExecutionEvent[] = [];
     let timer: ReturnType<typeof setTimeout> | undefined;
-    let recordTimer: ReturnType<typeof setTimeout> | undefined;
+    let willRead = false;
     let readAt = 0;
     const read = async (): Promise<void> => {
-      recordTimer = undefined;
+      willRead = false;
+      if (signal.aborted) return;
       readAt = performance.now();
       try {
         const record = await client.executions.get(id);
@@ -414,8 +415,13 @@ export class Store {
         this.#patch(id, { record });
         if (record.stop !== null && before?.stop === null) void this.#followReceipt(id, signal);
       } catch {
-        if (!signal.aborted && client === this.#client) recordTimer ??= setTimeout(() => void read(), RECORD_MS);
+        if (client === this.#client) readSoon(RECORD_MS);
       }
+    };
+    const readSoon = (ms: number): void => {
+      if (willRead) return;
+      willRead = true;
+      setTimeout(() => void read(), Math.max(0, ms));
     };
     const show = (): void => {
       timer = undefined;
@@ -423,7 +429,7 @@ export class Store {
       events = events.concat(waiting).slice(-EVENTS_MAX);
       waiting = [];
       this.#patch(id, { events, firstSeq: events[0]?.seq ?? 1 });
-      recordTimer ??= setTimeout(() => void read(), Math.max(0, readAt + RECORD_MS - performance.now()));
+      readSoon(readAt + RECORD_MS - performance.now());
     };
     try {
       for await (const event of client.executions.events(id, { signal, ...(from > 1 ? { from } : {}) })) {
@@ -545,7 +551,8 @@ export function useDenied(level: 'operate' | 'administer' | 'administerAll'): st
   const caller = useStore(({ health }) => health?.caller ?? null);
   if (caller === null) return null;
   const rank = { worker: 0, agent: 0, viewer: 1, operator: 2, admin: 3 }[caller.role];
-  if (level === 'operate') return rank >= 2 ? null : `Needs an operator's or an admin's key; yours is a ${caller.role}'s.`;
+  if (level === 'operate')
+    return rank >= 2 ? null : `Needs an operator's or an admin's key; yours is a ${caller.role}'s.`;
   if (rank < 3) return `Needs an admin's key; yours is ${caller.role === 'operator' ? 'an' : 'a'} ${caller.role}'s.`;
   return level === 'administerAll' && caller.project !== null
     ? `Needs an admin's key of all projects; yours is of the project ${caller.project}.`

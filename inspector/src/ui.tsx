@@ -23,13 +23,13 @@ const shapes: Record<Look, ReactNode> = {
       <path className="spin" d="M8 2.6a5.4 5.4 0 0 1 5.4 5.4" strokeLinecap="round" />
     </g>
   ),
-  Complete: <path d="m3 8.5 3.4 3.4L13 4.6" fill="none" stroke="currentColor" strokeWidth="2.2" strokeLinecap="round" />,
+  Complete: (
+    <path d="m3 8.5 3.4 3.4L13 4.6" fill="none" stroke="currentColor" strokeWidth="2.2" strokeLinecap="round" />
+  ),
   Failed: <path d="m4 4 8 8m0-8-8 8" fill="none" stroke="currentColor" strokeWidth="2.2" strokeLinecap="round" />,
   Skipped: <path d="M3 8h7m-3-3.4L10.4 8 7 11.4M13 4v8" fill="none" stroke="currentColor" strokeWidth="1.8" />,
   Stopped: <rect x="3.5" y="3.5" width="9" height="9" rx="1.5" fill="currentColor" />,
-  Stopping: (
-    <rect x="4" y="4" width="8" height="8" rx="1.5" fill="none" stroke="currentColor" strokeWidth="2" />
-  ),
+  Stopping: <rect x="4" y="4" width="8" height="8" rx="1.5" fill="none" stroke="currentColor" strokeWidth="2" />,
 };
 
 export function Icon({ look }: { look: Look }) {
@@ -81,7 +81,9 @@ export function Ago({ at }: { at: string | null }) {
 export function Duration({ of }: { of: Pick<ExecutionItem, 'startedAt' | 'endedAt'> }) {
   const now = useNow();
   const ms = durationMs(of, now);
-  return <span className="num">{ms === null ? '' : span(of.endedAt === null ? Math.floor(ms / 1_000) * 1_000 : ms)}</span>;
+  return (
+    <span className="num">{ms === null ? '' : span(of.endedAt === null ? Math.floor(ms / 1_000) * 1_000 : ms)}</span>
+  );
 }
 
 export function Since({ at }: { at: string }) {
@@ -89,7 +91,17 @@ export function Since({ at }: { at: string }) {
   return <span className="num">{span(Math.floor((now - Date.parse(at)) / 1_000) * 1_000)}</span>;
 }
 
-export function Link({ to, children, className, ...rest }: { to: string; children: ReactNode; className?: string; 'aria-current'?: 'page' | undefined }) {
+export function Link({
+  to,
+  children,
+  className,
+  ...rest
+}: {
+  to: string;
+  children: ReactNode;
+  className?: string;
+  'aria-current'?: 'page' | undefined;
+}) {
   return (
     <a href={to} className={className} onClick={followLink} {...rest}>
       {children}
@@ -97,7 +109,15 @@ export function Link({ to, children, className, ...rest }: { to: string; childre
   );
 }
 
-export function Banner({ kind, title, children }: { kind: 'error' | 'stop' | 'note'; title: string; children?: ReactNode }) {
+export function Banner({
+  kind,
+  title,
+  children,
+}: {
+  kind: 'error' | 'stop' | 'note';
+  title: string;
+  children?: ReactNode;
+}) {
   return (
     <div className={`banner is-${kind}`}>
       <strong>{title}</strong>
@@ -150,7 +170,6 @@ export function CopyId({ id }: { id: string }) {
 
 export function JsonView({ value, label }: { value: unknown; label: string }) {
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="json" tabIndex={0} aria-label={label}>
       <pre>{JSON.stringify(value, null, 2)}</pre>
     </section>
@@ -225,7 +244,6 @@ export function Confirm({
         <AlertDialog.Content className="dialog">
           <AlertDialog.Title className="dialog-title">{title}</AlertDialog.Title>
           <AlertDialog.Description asChild>
-            {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
             <div className="dialog-body" tabIndex={0}>
               {children}
             </div>
@@ -244,7 +262,17 @@ export function Confirm({
   );
 }
 
-export function Sheet({ open, onClose, title, children }: { open: boolean; onClose: () => void; title: string; children: ReactNode }) {
+export function Sheet({
+  open,
+  onClose,
+  title,
+  children,
+}: {
+  open: boolean;
+  onClose: () => void;
+  title: string;
+  children: ReactNode;
+}) {
   return (
     <Dialog.Root open={open} onOpenChange={(now) => (now ? undefined : onClose())}>
       <Dialog.Portal>
@@ -264,8 +292,13 @@ export function Sheet({ open, onClose, title, children }: { open: boolean; onClo
 /** Which of many rows of one height are to be seen: only those are drawn. */
 export function useWindow(ref: RefObject<HTMLElement | null>, rowPx: number, total: number) {
   const [view, setView] = useState({ top: 0, height: 600 });
+  const attached = useRef<{ element: HTMLElement | null; leave: () => void }>({ element: null, leave: () => {} });
+  // After each drawing: what scrolls may come later than this component.
   useLayoutEffect(() => {
     const element = ref.current;
+    if (element === attached.current.element) return;
+    attached.current.leave();
+    attached.current = { element, leave: () => {} };
     if (element === null) return;
     const look = (): void => {
       // Whole screens of rows: most scrolling then changes nothing.
@@ -277,11 +310,12 @@ export function useWindow(ref: RefObject<HTMLElement | null>, rowPx: number, tot
     element.addEventListener('scroll', look, { passive: true });
     const observer = new ResizeObserver(look);
     observer.observe(element);
-    return () => {
+    attached.current.leave = () => {
       element.removeEventListener('scroll', look);
       observer.disconnect();
     };
-  }, [ref, rowPx]);
+  });
+  useEffect(() => () => attached.current.leave(), []);
   const first = Math.max(0, Math.floor(view.top / rowPx) - 8);
   const last = Math.min(total, Math.ceil((view.top + view.height) / rowPx) + 16);
   return { first: Math.min(first, Math.max(0, total - 1)), last };
@@ -295,7 +329,8 @@ export function useKeys(onKey: (key: string) => boolean): void {
     const listen = (event: KeyboardEvent): void => {
       if (event.defaultPrevented || event.metaKey || event.ctrlKey || event.altKey) return;
       const target = event.target as HTMLElement;
-      if (target.closest('input, textarea, select, [role="dialog"], [role="alertdialog"], [role="menu"]') !== null) return;
+      if (target.closest('input, textarea, select, [role="dialog"], [role="alertdialog"], [role="menu"]') !== null)
+        return;
       // Enter on a button or a link is that button's or link's.
       if (event.key === 'Enter' && target.closest('button, a') !== null) return;
       if (latest.current(event.key)) event.preventDefault();

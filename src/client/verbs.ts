@@ -80,7 +80,7 @@ export interface Health {
   /** Tasks that wait for a capability which nobody here offers, by capability. */
   missing?: Record<string, number>;
   /** Whose key this is. */
-  caller?: { name: string; role: Role; /** null: all projects. */ project: string | null };
+  caller?: { name: string; role: Role /** null: all projects. */; project: string | null };
 }
 
 type Verb<Payload, Answer> = { payload: Payload; answer: Answer };

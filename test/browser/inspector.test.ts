@@ -106,9 +106,13 @@ describe('inspector', function () {
     await dialog.getByText('Will be aborted').waitFor();
     expect(await page.evaluate(() => document.activeElement?.textContent)).to.equal('Cancel');
     const text = await dialog.innerText();
-    expect(text).to.match(/Will be aborted\s+price http on the worker/).and.to.match(/rival http on the worker/);
+    expect(text)
+      .to.match(/Will be aborted\s+price http on the worker/)
+      .and.to.match(/rival http on the worker/);
     expect(text).to.match(/Kept as they are\s+1 Complete, 1 Failed, 1 Skipped/);
-    expect(text).to.match(/Stay Pending\s+buy/).and.to.match(/Stay Held\s+approve/);
+    expect(text)
+      .to.match(/Stay Pending\s+buy/)
+      .and.to.match(/Stay Held\s+approve/);
     expect(await dialog.locator('input, textarea').count()).to.equal(0);
     await page.screenshot({ path: join(docs, 'inspector-kill.png') });
 
@@ -124,7 +128,10 @@ describe('inspector', function () {
     expect(page.url()).to.equal(`${server.url}/executions/${id}/stop`);
     await page.getByText('Final record stored').waitFor();
     const receipt = await page.getByLabel('Receipt of the stop').innerText();
-    expect(receipt).to.match(/Requested/).and.to.match(/\+\d+ ms\s+Delivered/).and.to.match(/\+\d+ ms\s+Halted/);
+    expect(receipt)
+      .to.match(/Requested/)
+      .and.to.match(/\+\d+ ms\s+Delivered/)
+      .and.to.match(/\+\d+ ms\s+Halted/);
     for (const node of ['price', 'rival']) {
       await page.getByRole('row', { name: new RegExp(`^${node} http worker 1 aborted \\d+ ms$`) }).waitFor();
     }
@@ -164,7 +171,10 @@ describe('inspector', function () {
     await server.ok('POST', '/api/workflows', {
       name: 'quick',
       inputs: { item: { type: 'string' } },
-      nodes: { one: { type: 'set', if: "input.item != 'bad'", with: { value: 1 } }, two: { type: 'fail', if: "input.item == 'bad'", with: { message: 'broken on purpose' } } },
+      nodes: {
+        one: { type: 'set', if: "input.item != 'bad'", with: { value: 1 } },
+        two: { type: 'fail', if: "input.item == 'bad'", with: { message: 'broken on purpose' } },
+      },
     });
     const complete = await ended('good');
     const failed = await ended('bad');
@@ -269,7 +279,11 @@ describe('inspector', function () {
     const page = await open(`/executions/${id}`, { key: viewer });
     await page.getByRole('button', { name: 'Workflow actions' }).click();
     const again = page.getByRole('menuitem', { name: /Run again/ });
-    await until('its reason', () => again.innerText(), (text) => text.includes("yours is a viewer's"));
+    await until(
+      'its reason',
+      () => again.innerText(),
+      (text) => text.includes("yours is a viewer's"),
+    );
     await page.keyboard.press('Escape');
     await kill(page);
     await page.getByRole('alertdialog').getByRole('button', { name: 'Kill workflow' }).click();
@@ -322,16 +336,28 @@ describe('inspector', function () {
     await page.getByRole('button', { name: 'Check', exact: true }).click();
     await page.getByRole('heading', { name: '1 fault' }).waitFor();
     expect((await page.locator('.gutter .is-fault').innerText()).trim()).to.equal('✕ 4');
-    await page.getByLabel('Workflow file, YAML or JSON').fill('name: good\nnodes:\n  a:\n    type: set\n    with: { value: 1 }\n');
+    await page
+      .getByLabel('Workflow file, YAML or JSON')
+      .fill('name: good\nnodes:\n  a:\n    type: set\n    with: { value: 1 }\n');
     await page.getByRole('button', { name: 'Check', exact: true }).click();
     await page.getByText('No faults.').waitFor();
-    expect((await server.ok('GET', '/api/workflows')).items.map(({ name }: { name: string }) => name)).not.to.include('good');
+    expect((await server.ok('GET', '/api/workflows')).items.map(({ name }: { name: string }) => name)).not.to.include(
+      'good',
+    );
   });
 
   it('pauses events at a number and goes on from there', async () => {
     await server.ok('POST', '/api/workflows', {
       name: 'ticks',
-      nodes: { tick: { type: 'while', condition: 'true', maxIterations: 10_000, delay: '50ms', body: { one: { type: 'set', with: { value: 1 } } } } },
+      nodes: {
+        tick: {
+          type: 'while',
+          condition: 'true',
+          maxIterations: 10_000,
+          delay: '50ms',
+          body: { one: { type: 'set', with: { value: 1 } } },
+        },
+      },
     });
     const { id } = await server.ok('POST', '/api/executions', { workflow: 'ticks' });
     const page = await open(`/executions/${id}/events?type=iteration`);
@@ -340,10 +366,18 @@ describe('inspector', function () {
     const [, seq] = /#(\d+)/.exec(await counted.innerText()) ?? [];
     expect(new URL(page.url()).searchParams.get('paused')).to.equal(seq);
     const rows = await page.locator('.event').count();
-    await until('newer ones', () => counted.innerText(), (text) => Number(/(\d+) newer/.exec(text)?.[1]) > 5);
+    await until(
+      'newer ones',
+      () => counted.innerText(),
+      (text) => Number(/(\d+) newer/.exec(text)?.[1]) > 5,
+    );
     expect(await page.locator('.event').count()).to.equal(rows);
     await page.getByRole('button', { name: 'Resume' }).click();
-    await until('more rows', () => page.locator('.event').count(), (found) => found > rows);
+    await until(
+      'more rows',
+      () => page.locator('.event').count(),
+      (found) => found > rows,
+    );
     await server.ok('POST', `/api/executions/${id}/stop`);
   });
 

@@ -40,14 +40,18 @@ export function AuditPage() {
         </button>
       </div>
       {error === null ? null : (
-        <Banner kind="error" title={error.code === 'FS_FORBIDDEN' ? 'Your key may not read the audit log.' : 'The audit log could not be read.'}>
+        <Banner
+          kind="error"
+          title={
+            error.code === 'FS_FORBIDDEN' ? 'Your key may not read the audit log.' : 'The audit log could not be read.'
+          }
+        >
           {error.code === 'FS_FORBIDDEN' ? "An admin's key may, that of its project." : error.message}
         </Banner>
       )}
       {data === null && error === null ? <Loading what="the audit log" /> : null}
       {data !== null && items.length === 0 ? <Empty title="Nobody has asked for anything yet." /> : null}
       {items.length === 0 ? null : (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
         <section className="scroll" tabIndex={0} aria-label="Audit log">
           <table className="table">
             <thead>
@@ -66,7 +70,9 @@ export function AuditPage() {
                   <td>
                     <Ago at={at} />
                   </td>
-                  <td title={actor?.keyId}>{actor === null ? <span className="muted">nobody known</span> : actor.name}</td>
+                  <td title={actor?.keyId}>
+                    {actor === null ? <span className="muted">nobody known</span> : actor.name}
+                  </td>
                   <td>{verb}</td>
                   <td className="mono">
                     {target !== null && UUID.test(target) && verb.startsWith('execution') ? (
@@ -76,7 +82,9 @@ export function AuditPage() {
                     )}
                   </td>
                   <td className={outcome?.startsWith('FS_') === true ? 'fault' : ''}>{outcome ?? 'not known'}</td>
-                  <td className="muted mono">{details === undefined || details === null ? '' : JSON.stringify(details)}</td>
+                  <td className="muted mono">
+                    {details === undefined || details === null ? '' : JSON.stringify(details)}
+                  </td>
                 </tr>
               ))}
             </tbody>

@@ -46,7 +46,8 @@ export function BulkStop({ target, onClose }: { target: BulkTarget; onClose: () 
     );
   }
   const live = frozen?.matched ?? 0;
-  const title = frozen === null ? 'Stop executions?' : live === 0 ? 'Nothing to stop' : `Stop ${count(live, 'execution')}?`;
+  const title =
+    frozen === null ? 'Stop executions?' : live === 0 ? 'Nothing to stop' : `Stop ${count(live, 'execution')}?`;
   return (
     <Confirm
       open

@@ -47,16 +47,25 @@ export function EnginesPage() {
   };
 
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="page scroll" tabIndex={0} aria-label="Engines and workers">
       <div className="page-head">
         <h1>Engines and workers</h1>
         <span className="grow" />
-        <button type="button" className="button" disabled={denied !== null} title={denied ?? undefined} onClick={() => void pause()}>
+        <button
+          type="button"
+          className="button"
+          disabled={denied !== null}
+          title={denied ?? undefined}
+          onClick={() => void pause()}
+        >
           {paused ? 'Resume admission' : 'Pause admission'}
         </button>
       </div>
-      {denied === null ? null : <Banner kind="note" title="Engines and workers are not shown.">{denied}</Banner>}
+      {denied === null ? null : (
+        <Banner kind="note" title="Engines and workers are not shown.">
+          {denied}
+        </Banner>
+      )}
       {missing.map(([capability, tasks]) => (
         <Banner key={capability} kind="error" title={`${count(tasks, 'task')} wait for the capability ${capability}.`}>
           No connected worker offers it. Start one: <code>fullstop worker --capabilities {capability}</code>
@@ -66,7 +75,11 @@ export function EnginesPage() {
         <>
           <h2>Engines</h2>
           {engines.data === null && engines.error === null ? <Loading what="engines" /> : null}
-          {engines.error === null ? null : <Banner kind="error" title="Engines could not be read.">{engines.error.message}</Banner>}
+          {engines.error === null ? null : (
+            <Banner kind="error" title="Engines could not be read.">
+              {engines.error.message}
+            </Banner>
+          )}
           {engines.data === null ? null : (
             <table className="table">
               <thead>
@@ -168,8 +181,8 @@ export function EnginesPage() {
         onConfirm={() => void drain()}
       >
         <p>
-          It admits nothing more, and lets running attempts end. This is no stop: its executions go on elsewhere, or after
-          a restart. To start them here again, restart the process.
+          It admits nothing more, and lets running attempts end. This is no stop: its executions go on elsewhere, or
+          after a restart. To start them here again, restart the process.
         </p>
       </Confirm>
     </section>

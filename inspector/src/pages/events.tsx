@@ -36,7 +36,8 @@ export function EventsTab({ execution, record }: { execution: ExecutionState; re
   const lastSeq = events.at(-1)?.seq ?? 0;
   const nodes = useMemo(() => [...new Set(events.flatMap((event) => event.node ?? []))].sort(), [events]);
 
-  if (events.length === 0) return record.seq === 0 ? <Empty title="Nothing has happened yet." /> : <Loading what="events" />;
+  if (events.length === 0)
+    return record.seq === 0 ? <Empty title="Nothing has happened yet." /> : <Loading what="events" />;
   return (
     <div className="events">
       <div className="toolbar">
@@ -69,13 +70,10 @@ export function EventsTab({ execution, record }: { execution: ExecutionState; re
           onChange={({ target }) => set({ q: target.value })}
         />
         <span className="muted" data-testid="events-count">
-          {paused === null
-            ? count(shown.length, 'event')
-            : `Paused at #${paused}, ${newer.toLocaleString('en')} newer`}
+          {paused === null ? count(shown.length, 'event') : `Paused at #${paused}, ${newer.toLocaleString('en')} newer`}
         </span>
         <Earlier firstSeq={firstSeq} />
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
       <section
         className="event-rows"
         ref={scroller}
@@ -102,7 +100,15 @@ export function EventsTab({ execution, record }: { execution: ExecutionState; re
   );
 }
 
-function matcher({ type, node, text }: { type: string; node: string; text: string }): (event: ExecutionEvent) => boolean {
+function matcher({
+  type,
+  node,
+  text,
+}: {
+  type: string;
+  node: string;
+  text: string;
+}): (event: ExecutionEvent) => boolean {
   const words = text.toLowerCase();
   return (event) =>
     (type === '' || event.type === type || event.type.startsWith(`${type}.`)) &&

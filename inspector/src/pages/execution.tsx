@@ -4,7 +4,15 @@ import type { ExecutionRecord, NodeRecord } from '../../../src/client/index.ts';
 import { adviceOf } from '../advice.ts';
 import { count, messageOf, place, shortId, workflowRef } from '../format.ts';
 import { navigate, useLocation, withQuery } from '../router.ts';
-import { type Definition, type DefinitionNode, type ExecutionState, store, useDenied, useResource, useStore } from '../store.ts';
+import {
+  type Definition,
+  type DefinitionNode,
+  type ExecutionState,
+  store,
+  useDenied,
+  useResource,
+  useStore,
+} from '../store.ts';
 import {
   Ago,
   Banner,
@@ -281,10 +289,20 @@ function GraphTab({ execution, record }: { execution: ExecutionState; record: Ex
       <div className="toolbar">
         <fieldset className="chips">
           <legend className="sr-only">Show as</legend>
-          <button type="button" className="chip" aria-pressed={!asTable} onClick={() => navigate(withQuery({ view: null }), { replace: true })}>
+          <button
+            type="button"
+            className="chip"
+            aria-pressed={!asTable}
+            onClick={() => navigate(withQuery({ view: null }), { replace: true })}
+          >
             Graph
           </button>
-          <button type="button" className="chip" aria-pressed={asTable} onClick={() => navigate(withQuery({ view: 'table' }), { replace: true })}>
+          <button
+            type="button"
+            className="chip"
+            aria-pressed={asTable}
+            onClick={() => navigate(withQuery({ view: 'table' }), { replace: true })}
+          >
             Table
           </button>
         </fieldset>
@@ -371,7 +389,6 @@ function NodeTable({
   };
   walk(nodes, needs, '');
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="scroll" tabIndex={0} aria-label="Nodes">
       <table className="table">
         <thead>
@@ -475,9 +492,17 @@ function NodePanel({
       </dl>
       {node.status === 'Held' ? (
         <div className="hold">
-          <p>Held: it waits for {trigger === null ? 'its schedule' : `the trigger "${trigger}"`}. A stop leaves it Held.</p>
+          <p>
+            Held: it waits for {trigger === null ? 'its schedule' : `the trigger "${trigger}"`}. A stop leaves it Held.
+          </p>
           {trigger === null ? null : (
-            <button type="button" className="button" disabled={denied !== null} title={denied ?? undefined} onClick={() => void send()}>
+            <button
+              type="button"
+              className="button"
+              disabled={denied !== null}
+              title={denied ?? undefined}
+              onClick={() => void send()}
+            >
               Send trigger {trigger}
             </button>
           )}

@@ -4,7 +4,19 @@ import type { ExecutionItem, ExecutionListQuery, ExecutionStatus as Status } fro
 import { count } from '../format.ts';
 import { followLink, navigate, useLocation, withQuery } from '../router.ts';
 import { store, useResource, useStore } from '../store.ts';
-import { Ago, Banner, Duration, Empty, ExecutionStatus, Icon, Link, Loading, useKeys, useTitle, useWindow } from '../ui.tsx';
+import {
+  Ago,
+  Banner,
+  Duration,
+  Empty,
+  ExecutionStatus,
+  Icon,
+  Link,
+  Loading,
+  useKeys,
+  useTitle,
+  useWindow,
+} from '../ui.tsx';
 import { BulkStop, type BulkTarget } from './bulk-stop.tsx';
 import { KillDialog } from './kill.tsx';
 
@@ -157,10 +169,8 @@ export function ExecutionsPage() {
         {...(items.length > 0 ? { role: 'table', 'aria-label': 'Executions', 'aria-rowcount': items.length } : {})}
       >
         {items.length > 0 ? (
-          // biome-ignore lint/a11y/useFocusableInteractive: a row of headings is nothing to press.
           <div className="rows-head" role="row">
             {['', 'Status', 'Workflow', 'Id', 'Started', 'Took', 'Error'].map((title) => (
-              // biome-ignore lint/a11y/useFocusableInteractive: nor is a heading.
               <span key={title} role="columnheader">
                 {title === '' ? <span className="sr-only">Selected</span> : title}
               </span>
@@ -219,7 +229,6 @@ const Row = memo(function Row({
   const { name, version } = item.workflow;
   return (
     // biome-ignore lint/a11y/useKeyWithClickEvents: j, k and Enter do the same, and the link is a link.
-    // biome-ignore lint/a11y/useFocusableInteractive: the link in it has the focus.
     <div
       role="row"
       aria-rowindex={index + 1}
@@ -398,8 +407,7 @@ function Instant({
   onChange: (value: string | null) => void;
 }) {
   const at = value === null || Number.isNaN(Date.parse(value)) ? null : new Date(value);
-  const local =
-    at === null ? '' : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  const local = at === null ? '' : new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
   return (
     <input
       type="datetime-local"

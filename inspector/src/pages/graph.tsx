@@ -4,15 +4,15 @@ import { graphlib, layout } from '@dagrejs/dagre';
 import {
   Background,
   Controls,
-  MiniMap,
   type Node,
   type NodeProps,
   ReactFlow,
   ReactFlowProvider,
   useStore as useFlowStore,
+  useReactFlow,
   ViewportPortal,
 } from '@xyflow/react';
-import { createContext, memo, useContext, useMemo, useRef } from 'react';
+import { type MouseEvent, memo, useMemo, useRef } from 'react';
 import type { NodeRecord } from '../../../src/client/index.ts';
 import type { DefinitionNode } from '../store.ts';
 import { Icon } from '../ui.tsx';
@@ -23,10 +23,8 @@ const PAD = 16;
 const HEAD = 48;
 /** With more nodes than this the fast layout is used, and only what is in sight is drawn. */
 const LARGE = 250;
-/** Below this zoom nobody reads what stands in a node. */
+/** Below this zoom nobody reads what stands in a node: a large graph shows its states alone. */
 const LEGIBLE_ZOOM = 0.3;
-
-const Legible = createContext(true);
 
 interface Box {
   path: string;
@@ -50,7 +48,14 @@ interface Point {
   y: number;
 }
 
-type Data = { path: string; name: string; record: NodeRecord; selected: boolean; holds: boolean; onSelect: (path: string) => void };
+type Data = {
+  path: string;
+  name: string;
+  record: NodeRecord;
+  selected: boolean;
+  holds: boolean;
+  onSelect: (path: string) => void;
+};
 
 interface Props {
   nodes: Record<string, NodeRecord>;
@@ -62,7 +67,12 @@ interface Props {
 /** Places the nodes of one graph, bodies within their loops. */
 function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: string): Plan {
   const graph = new graphlib.Graph();
-  graph.setGraph({ rankdir: 'LR', nodesep: 18, ranksep: 56, ...(names.length > LARGE ? { ranker: 'longest-path' } : {}) });
+  graph.setGraph({
+    rankdir: 'LR',
+    nodesep: 18,
+    ranksep: 56,
+    ...(names.length > LARGE ? { ranker: 'longest-path' } : {}),
+  });
   graph.setDefaultEdgeLabel(() => ({}));
   const bodies = new Map<string, Plan>();
   for (const name of names) {
@@ -87,7 +97,7 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
       graph.setEdge(needed, name);
     }
   }
-  layout(graph);
+  layout(graph, { disableOptimalOrderHeuristic: names.length > LARGE });
   for (const { v, w } of graph.edges()) {
     const { points = [] } = graph.edge(v, w) as { points?: Point[] };
     edges.push({ points });
@@ -136,40 +146,30 @@ function recordAt(nodes: Record<string, NodeRecord>, needs: Record<string, Defin
 }
 
 const FlowNode = memo(function FlowNode({ data }: NodeProps<Node<Data>>) {
-  const legible = useContext(Legible);
   const { record, name, path, selected, holds, onSelect } = data;
   const { status, type, attempt, children, iteration } = record;
-  const more = children !== undefined
-    ? `${children.complete} of ${children.total}${children.failed > 0 ? `, ${children.failed} failed` : ''}`
-    : iteration !== undefined
-      ? `iteration ${iteration.index}`
-      : attempt > 1
-        ? `attempt ${attempt}`
-        : '';
-  if (!legible) {
-    return (
-      <button
-        type="button"
-        className={`node is-${status}${selected ? ' is-current' : ''} is-small`}
-        aria-label={`${name} ${status} ${type}`}
-        onClick={() => onSelect(path)}
-      />
-    );
-  }
+  const more =
+    children !== undefined
+      ? `${children.complete} of ${children.total}${children.failed > 0 ? `, ${children.failed} failed` : ''}`
+      : iteration !== undefined
+        ? `iteration ${iteration.index}`
+        : attempt > 1
+          ? `attempt ${attempt}`
+          : '';
   return (
-      <button
-        type="button"
-        className={`node is-${status}${selected ? ' is-current' : ''}${holds ? ' holds' : ''}`}
-        onClick={() => onSelect(path)}
-      >
-        <span className="node-name">{name}</span>
-        <span className="node-line">
-          <Icon look={status} />
-          <span className="node-status">{status}</span>
-          <span className="node-type">{type}</span>
-          <span className="node-more">{more}</span>
-        </span>
-      </button>
+    <button
+      type="button"
+      className={`node is-${status}${selected ? ' is-current' : ''}${holds ? ' holds' : ''}`}
+      onClick={() => onSelect(path)}
+    >
+      <span className="node-name">{name}</span>
+      <span className="node-line">
+        <Icon look={status} />
+        <span className="node-status">{status}</span>
+        <span className="node-type">{type}</span>
+        <span className="node-more">{more}</span>
+      </span>
+    </button>
   );
 });
 
@@ -192,6 +192,40 @@ function pathOf(edges: Plan['edges']): string {
     })
     .join('');
 }
+
+const NONE: Node<Data>[] = [];
+/** Where a large graph begins, so that none of its nodes is drawn in full before all are fitted in. */
+const FAR = { x: 0, y: 0, zoom: 0.03 };
+
+/** Each node as a block in the colour of its state; the table has the same in words. */
+const Overview = memo(function Overview({
+  nodes,
+  onSelect,
+}: {
+  nodes: Node<Data>[];
+  onSelect: (path: string) => void;
+}) {
+  const press = (event: MouseEvent<SVGGElement>): void => {
+    const path = (event.target as SVGElement).dataset.path;
+    if (path !== undefined) onSelect(path);
+  };
+  return (
+    // biome-ignore lint/a11y/useKeyWithClickEvents: as above.
+    <g onClick={press}>
+      {nodes.map(({ id, position: { x, y }, width, height, data }) => (
+        <rect
+          key={id}
+          data-path={id}
+          className={`mini is-${data.record.status}${data.selected ? ' is-current' : ''}`}
+          x={x}
+          y={y}
+          width={width}
+          height={height}
+        />
+      ))}
+    </g>
+  );
+});
 
 const nodeTypes = { fullstop: FlowNode };
 
@@ -251,15 +285,20 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
   const edges = useMemo(() => pathOf(placed.edges), [placed]);
   const large = placed.boxes.length > LARGE;
   const legible = useFlowStore(({ transform: [, , zoom] }) => zoom >= LEGIBLE_ZOOM);
+  const overview = large && !legible;
+  const { fitBounds } = useReactFlow();
+  const fit = (): void => {
+    const { width, height } = placed;
+    void fitBounds({ x: 0, y: 0, width, height }, { padding: 0.04 });
+  };
   return (
     <div className="flow" data-testid="graph" data-nodes={placed.boxes.length}>
-      <Legible value={legible || !large}>
       <ReactFlow
         // Another shape is another picture: it is fitted anew.
         key={shape.length}
-        nodes={flowNodes}
+        nodes={overview ? NONE : flowNodes}
         nodeTypes={nodeTypes}
-        fitView
+        {...(large ? { onInit: fit, defaultViewport: FAR } : { fitView: true })}
         fitViewOptions={{ maxZoom: 1.1, padding: 0.08 }}
         minZoom={0.02}
         maxZoom={2}
@@ -274,13 +313,12 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
         <ViewportPortal>
           <svg className="edges" aria-hidden="true">
             <path d={edges} />
+            {overview ? <Overview nodes={flowNodes} onSelect={select} /> : null}
           </svg>
         </ViewportPortal>
         <Background gap={24} />
-        <Controls showInteractive={false} />
-        {large ? <MiniMap pannable zoomable nodeStrokeWidth={0} ariaLabel="Overview of the graph" /> : null}
+        <Controls showInteractive={false} {...(large ? { onFitView: fit } : {})} />
       </ReactFlow>
-      </Legible>
     </div>
   );
 }

@@ -29,7 +29,9 @@ export function LogsTab({ execution }: { execution: ExecutionState }) {
         if (type !== 'log') return [];
         const { stream, text, truncated } = (data ?? {}) as { stream?: string; text?: string; truncated?: boolean };
         const from = place({ node, ...(iterations === undefined ? {} : { iterations }) });
-        return [{ seq, at, from, attempt, stream: stream ?? 'stdout', text: text ?? '', truncated: truncated === true }];
+        return [
+          { seq, at, from, attempt, stream: stream ?? 'stdout', text: text ?? '', truncated: truncated === true },
+        ];
       }),
     [events],
   );
@@ -43,7 +45,6 @@ export function LogsTab({ execution }: { execution: ExecutionState }) {
     );
   }
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="scroll" tabIndex={0} aria-label="Logs">
       <div className="toolbar">
         <select
@@ -58,7 +59,11 @@ export function LogsTab({ execution }: { execution: ExecutionState }) {
         </select>
         <Earlier firstSeq={firstSeq} />
       </div>
-      {shown.length > SHOWN_MAX ? <p className="muted">The last {SHOWN_MAX} of {shown.length} messages.</p> : null}
+      {shown.length > SHOWN_MAX ? (
+        <p className="muted">
+          The last {SHOWN_MAX} of {shown.length} messages.
+        </p>
+      ) : null}
       <ol className="logs">
         {shown.slice(-SHOWN_MAX).map(({ seq, at, from, attempt, stream, text, truncated }) => (
           <li key={seq} className={stream === 'stderr' ? 'is-stderr' : ''}>

@@ -27,7 +27,6 @@ export function ResultsTab({ record }: { record: ExecutionRecord }) {
   if (data === null) return <Loading what="the results" />;
   const nodes = Object.entries(data.nodes).filter(([, { output, error: why }]) => output !== null || why !== null);
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="scroll" tabIndex={0} aria-label="Results">
       <div className="toolbar">
         <button type="button" className="button" onClick={() => download(`${record.id}.json`, data)}>

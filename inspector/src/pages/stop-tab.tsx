@@ -28,14 +28,15 @@ export function StopTab({ execution, record }: { execution: ExecutionState; reco
   if (receipt === null) return <Loading what="the receipt" />;
   const agents = receipt.tasks.filter(({ outcome }) => outcome === 'agentRunsOn');
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="scroll stop" tabIndex={0} aria-label="Receipt of the stop">
       <ol className="steps">
         <Step done title="Requested" at={clock(receipt.requestedAt)} hint={absolute(receipt.requestedAt)}>
           durable: nothing can lose it now
         </Step>
         <Step done={receipt.delivery !== null} title="Delivered" ms={receipt.delivery?.ms ?? null}>
-          {receipt.delivery === null ? 'on its way to the engine that owns the execution' : PATHS[receipt.delivery.path]}
+          {receipt.delivery === null
+            ? 'on its way to the engine that owns the execution'
+            : PATHS[receipt.delivery.path]}
         </Step>
         <Step done={receipt.haltedMs !== null} title="Halted" ms={receipt.haltedMs}>
           nothing more starts, no result is taken, every task has been told
@@ -58,8 +59,8 @@ export function StopTab({ execution, record }: { execution: ExecutionState; reco
         <Banner kind="note" title={`${count(agents.length, 'External Agent task')} cannot be reached.`}>
           {agents.map((task) => (
             <span key={place(task)}>
-              <strong>{place(task)}</strong> has run on for <Since at={receipt.requestedAt} /> since the stop; its result
-              will be discarded.{' '}
+              <strong>{place(task)}</strong> has run on for <Since at={receipt.requestedAt} /> since the stop; its
+              result will be discarded.{' '}
             </span>
           ))}
         </Banner>

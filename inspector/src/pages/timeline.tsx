@@ -39,7 +39,10 @@ export function timeline(events: readonly ExecutionEvent[]): TimelineRow[] {
       open.clear();
       continue;
     }
-    const name = place({ node: event.node, ...(event.iterations === undefined ? {} : { iterations: event.iterations }) });
+    const name = place({
+      node: event.node,
+      ...(event.iterations === undefined ? {} : { iterations: event.iterations }),
+    });
     let row = rows.get(name);
     if (row === undefined) {
       row = { key: name, name, bars: [] };
@@ -65,7 +68,8 @@ export function timeline(events: readonly ExecutionEvent[]): TimelineRow[] {
       bar.look = look;
       open.delete(bar);
     };
-    if (event.type === 'node.started' || event.type === 'task.queued' || event.type === 'task.claimed') begin('Running');
+    if (event.type === 'node.started' || event.type === 'task.queued' || event.type === 'task.claimed')
+      begin('Running');
     else if (event.type === 'node.held') begin('Held');
     else if (event.type === 'node.retrying') end('Failed');
     else if (event.type === 'node.completed' || event.type === 'node.triggered') end('Complete');
@@ -122,7 +126,6 @@ export function TimelineTab({ execution, record }: { execution: ExecutionState; 
           ))}
         </span>
       </div>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard. */}
       <section className="bars" ref={scroller} tabIndex={0} aria-label="Timeline">
         <div style={{ height: rows.length * ROW_PX }}>
           <ul style={{ transform: `translateY(${first * ROW_PX}px)` }}>

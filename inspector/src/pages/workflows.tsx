@@ -1,5 +1,5 @@
 /** What can be run: the saved workflows, one of them with a form to run it, and a place to check a file. */
-import { useEffect, useState } from 'react';
+import { useState } from 'react';
 import type { Json } from '../../../src/client/index.ts';
 import { messageOf } from '../format.ts';
 import { navigate, useLocation, withQuery } from '../router.ts';
@@ -39,7 +39,6 @@ function All() {
         </Empty>
       ) : null}
       {data === null || data.items.length === 0 ? null : (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
         <section className="scroll" tabIndex={0} aria-label="Workflows">
           <table className="table">
             <thead>
@@ -105,7 +104,9 @@ function One({ name }: { name: string }) {
   const mayNotAdmin = useDenied('administer');
   if (error !== null) {
     return (
-      <Empty title={error.code === 'FS_NOT_FOUND' ? 'There is no such workflow, or your key may not see it.' : error.message}>
+      <Empty
+        title={error.code === 'FS_NOT_FOUND' ? 'There is no such workflow, or your key may not see it.' : error.message}
+      >
         <p>
           <Link to="/workflows">See all workflows</Link>
         </p>
@@ -118,7 +119,9 @@ function One({ name }: { name: string }) {
   for (const { workflow } of runs.data?.items ?? []) versions.set(workflow.version, workflow.hash);
   const toggle = async (): Promise<void> => {
     try {
-      await (data.disabled ? store.client.workflows.enable(name, inProject) : store.client.workflows.disable(name, inProject));
+      await (data.disabled
+        ? store.client.workflows.enable(name, inProject)
+        : store.client.workflows.disable(name, inProject));
       store.notify(data.disabled ? `${name} enabled` : `${name} disabled: what runs goes on`);
       reload();
     } catch (cause) {
@@ -126,7 +129,6 @@ function One({ name }: { name: string }) {
     }
   };
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be reachable by keyboard.
     <section className="page scroll" tabIndex={0} aria-label={`Workflow ${name}`}>
       <div className="page-head">
         <h1>{name}</h1>
@@ -173,7 +175,13 @@ function One({ name }: { name: string }) {
       <div className="columns">
         <div>
           <h2>Run it</h2>
-          <RunForm key={data.hash} definition={definition} reference={`${name}@${data.hash}`} inProject={inProject} disabled={data.disabled} />
+          <RunForm
+            key={data.hash}
+            definition={definition}
+            reference={`${name}@${data.hash}`}
+            inProject={inProject}
+            disabled={data.disabled}
+          />
           <h2>
             <Link to={`/executions?workflow=${name}`}>Last executions</Link>
           </h2>
@@ -216,7 +224,6 @@ function RunForm({
   const [given, setGiven] = useState<Record<string, string>>({});
   const [fault, setFault] = useState<string | null>(null);
   const [busy, setBusy] = useState(false);
-  useEffect(() => setFault(null), [given]);
   const inputs = Object.entries(definition.inputs ?? {});
   const why = denied ?? (disabled ? 'Starts of this workflow are disabled.' : null);
   const run = async (): Promise<void> => {
@@ -228,7 +235,10 @@ function RunForm({
         continue;
       }
       const value = read(spec, text);
-      if (value === undefined) return setFault(`${name}: expected ${spec.type === 'array' ? 'an' : 'a'} ${spec.type}${spec.type === 'array' || spec.type === 'object' ? ' as JSON' : ''}, found "${text}".`);
+      if (value === undefined)
+        return setFault(
+          `${name}: expected ${spec.type === 'array' ? 'an' : 'a'} ${spec.type}${spec.type === 'array' || spec.type === 'object' ? ' as JSON' : ''}, found "${text}".`,
+        );
       input[name] = value;
     }
     setBusy(true);
@@ -253,13 +263,20 @@ function RunForm({
       {inputs.map(([name, spec]) => (
         <div key={name} className="field">
           <label htmlFor={`input-${name}`}>
-            {name} <span className="muted">{spec.type}{spec.required === true ? ', required' : ''}</span>
+            {name}{' '}
+            <span className="muted">
+              {spec.type}
+              {spec.required === true ? ', required' : ''}
+            </span>
           </label>
           <Field
             id={`input-${name}`}
             spec={spec}
             value={given[name] ?? ''}
-            onChange={(value) => setGiven({ ...given, [name]: value })}
+            onChange={(value) => {
+              setFault(null);
+              setGiven({ ...given, [name]: value });
+            }}
           />
           {spec.description === undefined ? null : <p className="muted">{spec.description}</p>}
         </div>
@@ -277,9 +294,22 @@ function RunForm({
   );
 }
 
-function Field({ id, spec, value, onChange }: { id: string; spec: InputSpec; value: string; onChange: (value: string) => void }) {
-  const otherwise = spec.default === undefined ? '' : spec.type === 'string' ? String(spec.default) : JSON.stringify(spec.default);
-  const options = spec.enum?.map((one) => (typeof one === 'string' ? one : JSON.stringify(one))) ?? (spec.type === 'boolean' ? ['true', 'false'] : null);
+function Field({
+  id,
+  spec,
+  value,
+  onChange,
+}: {
+  id: string;
+  spec: InputSpec;
+  value: string;
+  onChange: (value: string) => void;
+}) {
+  const otherwise =
+    spec.default === undefined ? '' : spec.type === 'string' ? String(spec.default) : JSON.stringify(spec.default);
+  const options =
+    spec.enum?.map((one) => (typeof one === 'string' ? one : JSON.stringify(one))) ??
+    (spec.type === 'boolean' ? ['true', 'false'] : null);
   if (options !== null) {
     return (
       <select id={id} value={value} onChange={({ target }) => onChange(target.value)}>
@@ -291,7 +321,16 @@ function Field({ id, spec, value, onChange }: { id: string; spec: InputSpec; val
     );
   }
   if (spec.type === 'array' || spec.type === 'object') {
-    return <textarea id={id} rows={3} spellCheck={false} placeholder={otherwise} value={value} onChange={({ target }) => onChange(target.value)} />;
+    return (
+      <textarea
+        id={id}
+        rows={3}
+        spellCheck={false}
+        placeholder={otherwise}
+        value={value}
+        onChange={({ target }) => onChange(target.value)}
+      />
+    );
   }
   return (
     <input
@@ -316,4 +355,3 @@ function read(spec: InputSpec, text: string): Json | undefined {
     return undefined;
   }
 }
-
