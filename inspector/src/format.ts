@@ -17,7 +17,8 @@ export function span(ms: number): string {
 
 export function ago(iso: string, nowMs: number): string {
   const ms = nowMs - Date.parse(iso);
-  if (ms < 0) return `in ${coarse(-ms)}`;
+  // Clocks differ a little, and ours ticks once a second.
+  if (ms < -5_000) return `in ${coarse(-ms)}`;
   return ms < 5_000 ? 'just now' : `${coarse(ms)} ago`;
 }
 

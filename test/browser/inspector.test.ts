@@ -7,6 +7,12 @@ import { ServerProcess, until } from '../support/server-process.ts';
 import { openBrowser, openPage, seriousFaults } from './support.ts';
 
 const docs = join(import.meta.dirname, '..', '..', 'docs');
+
+/** With `PICTURES=1` the README's pictures are taken anew. */
+async function picture(page: Page, name: string): Promise<void> {
+  if (process.env.PICTURES === '1') await page.screenshot({ path: join(docs, name) });
+}
+
 type Opened = Awaited<ReturnType<typeof openPage>>;
 
 describe('inspector', function () {
@@ -99,7 +105,7 @@ describe('inspector', function () {
     const id = await running();
     const page = await open(`/executions/${id}`);
     await page.getByRole('button', { name: /^price/ }).waitFor();
-    await page.screenshot({ path: join(docs, 'inspector-graph.png') });
+    await picture(page, 'inspector-graph.png');
 
     await kill(page);
     const dialog = page.getByRole('alertdialog');
@@ -114,7 +120,7 @@ describe('inspector', function () {
       .to.match(/Stay Pending\s+buy/)
       .and.to.match(/Stay Held\s+approve/);
     expect(await dialog.locator('input, textarea').count()).to.equal(0);
-    await page.screenshot({ path: join(docs, 'inspector-kill.png') });
+    await picture(page, 'inspector-kill.png');
 
     // Cancel stops nothing.
     await page.keyboard.press('Enter');
@@ -136,7 +142,7 @@ describe('inspector', function () {
       await page.getByRole('row', { name: new RegExp(`^${node} http worker 1 aborted \\d+ ms$`) }).waitFor();
     }
     await page.getByText('Failed, stopped by user').waitFor();
-    await page.screenshot({ path: join(docs, 'inspector-stop.png') });
+    await picture(page, 'inspector-stop.png');
     const [parked] = await endpoint.calling(`${id}/price`, ([call]) => call?.end !== null);
     expect(parked?.end).to.equal('aborted');
 
@@ -226,7 +232,12 @@ describe('inspector', function () {
     await shows(page, [live]);
     const later = await running();
     await shows(page, [live, later]);
-    await page.screenshot({ path: join(docs, 'inspector-list.png') });
+
+    await page.goto(`${server.url}/executions`);
+    await shows(page, [complete, failed, live, stopped, later, ...others]);
+    await picture(page, 'inspector-list.png');
+    await page.goto(`${server.url}/executions?status=Running`);
+    await shows(page, [live, later]);
 
     // By keyboard alone: to the first, select, to the next, select, stop.
     for (const key of ['j', 'x', 'j', 'x', 's']) await page.keyboard.press(key);
@@ -415,7 +426,7 @@ describe('inspector', function () {
       await kill(page);
       await page.getByText('Will be aborted').waitFor();
       expect(await seriousFaults(page), 'kill dialog').to.deep.equal([]);
-      if (colorScheme === 'dark') await page.screenshot({ path: join(docs, 'inspector-dark.png') });
+      if (colorScheme === 'dark') await picture(page, 'inspector-dark.png');
       await page.keyboard.press('Escape');
       await page.getByRole('button', { name: 'Keyboard help' }).click();
       expect(await seriousFaults(page), 'help').to.deep.equal([]);

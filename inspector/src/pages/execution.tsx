@@ -130,7 +130,7 @@ function Loaded({ execution, record, tab }: { execution: ExecutionState; record:
           </Link>
         ))}
       </div>
-      <Trouble record={record} />
+      <Trouble record={record} tab={tab} />
       <nav className="tabs" aria-label="Views of this execution">
         {tabs.map(([name, title]) => (
           <Link
@@ -215,7 +215,7 @@ function Actions({
 }
 
 /** What happened and what to do about it. */
-function Trouble({ record }: { record: ExecutionRecord }) {
+function Trouble({ record, tab }: { record: ExecutionRecord; tab: string }) {
   if (record.stop !== null) {
     if (record.endedAt === null) {
       return (
@@ -223,14 +223,14 @@ function Trouble({ record }: { record: ExecutionRecord }) {
           {record.waitingFor === undefined || record.waitingFor.length === 0
             ? 'The final record is being written.'
             : `Waiting for ${record.waitingFor.map(place).join(', ')} to confirm its end, five seconds at most.`}{' '}
-          <Link to={`/executions/${record.id}/stop`}>Follow the stop</Link>
+          {tab === 'stop' ? null : <Link to={`/executions/${record.id}/stop`}>Follow the stop</Link>}
         </Banner>
       );
     }
     return (
       <Banner kind="stop" title={record.error ?? 'workflow stopped by user'}>
         It cannot be resumed. <em>Run again</em>, under Workflow actions, starts a new one.{' '}
-        <Link to={`/executions/${record.id}/stop`}>What the stop did</Link>
+        {tab === 'stop' ? null : <Link to={`/executions/${record.id}/stop`}>What the stop did</Link>}
       </Banner>
     );
   }

@@ -100,7 +100,11 @@ function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: st
   layout(graph, { disableOptimalOrderHeuristic: names.length > LARGE });
   for (const { v, w } of graph.edges()) {
     const { points = [] } = graph.edge(v, w) as { points?: Point[] };
-    edges.push({ points });
+    const from = graph.node(v) as Point & { width: number };
+    const to = graph.node(w) as Point & { width: number };
+    edges.push({
+      points: [{ x: from.x + from.width / 2, y: from.y }, ...points.slice(1, -1), { x: to.x - to.width / 2, y: to.y }],
+    });
   }
   const boxes: Box[] = [];
   for (const name of names) {
@@ -210,7 +214,7 @@ const Overview = memo(function Overview({
     if (path !== undefined) onSelect(path);
   };
   return (
-    // biome-ignore lint/a11y/useKeyWithClickEvents: as above.
+    // biome-ignore lint/a11y/noStaticElementInteractions: by keyboard the same is in the table.
     <g onClick={press}>
       {nodes.map(({ id, position: { x, y }, width, height, data }) => (
         <rect
