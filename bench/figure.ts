@@ -2,20 +2,23 @@
 import type { BenchClient } from './client.ts';
 import type { Floors } from './floors.ts';
 import type { BenchServer, ServerOptions } from './server.ts';
+import type { BenchWorker, WorkerOptions } from './worker.ts';
 
 /** Fails the bench when `ok` is false, whatever the figures say. */
 export type Check = (ok: boolean, message: string) => void;
 
 export type Limit =
   | { kind: 'rate'; atLeast: number; of: keyof Floors }
-  /** Divided by the machine's factor. */
-  | { kind: 'time'; atMostMs: number }
+  /** Divided by the machine's factor; `waitMs` is added, a wait that is meant and no machine's fault. */
+  | { kind: 'time'; atMostMs: number; waitMs?: number }
+  /** Multiplied by the machine's factor. */
+  | { kind: 'throughput'; atLeast: number }
   | { kind: 'plain'; atMost: number };
 
 export interface Measure {
   name: string;
   value: number;
-  unit: 'nodes/s' | 'ms' | 'MB' | '%' | 'x';
+  unit: 'nodes/s' | 'tasks/s' | 'ms' | 'MB' | '%' | 'x';
   limit: Limit;
   /** Told beside the others: its limit is shown for comparison, and nothing follows from it. */
   aside?: true;
@@ -27,9 +30,13 @@ export interface Bench {
   check: Check;
   progress(text: string): void;
   /** A server that listens, on an empty data directory. */
-  server(options?: Pick<ServerOptions, 'httpAllow'>): Promise<BenchServer>;
+  server(options?: Pick<ServerOptions, 'httpAllow' | 'slots'>): Promise<BenchServer>;
+  /** A worker in a process of its own that the server has taken in. */
+  worker(server: BenchServer, options: Omit<WorkerOptions, 'profiles'>): Promise<BenchWorker>;
   /** A connected client; with `ends` it hears of the end of every execution. */
   client(server: BenchServer, options: { ends: boolean }): Promise<BenchClient>;
+  /** The figure cannot be had here. */
+  skip(why: string): void;
   /** Closes something when the figure is over, however that ends; servers and clients are closed anyway. */
   atEnd(close: () => unknown): void;
   /** Marks what is measured, for profiles. */

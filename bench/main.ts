@@ -6,16 +6,19 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BenchClient } from './client.ts';
 import type { Bench, Figure, Measure } from './figure.ts';
+import { containers } from './figures/containers.ts';
 import { crash } from './figures/crash.ts';
 import { graphCost, parallel } from './figures/graphs.ts';
 import { parked } from './figures/parked.ts';
 import { sequential1, sequential256 } from './figures/sequential.ts';
 import { coldStart } from './figures/start.ts';
 import { stopAll, stopOne } from './figures/stop.ts';
+import { workerRate, workers } from './figures/workers.ts';
 import { meanOf, measureFloors } from './floors.ts';
 import { nowUs, type Span, summarise } from './profile.ts';
 import { type Around, floorsTable, judge, table, type Verdict } from './report.ts';
 import { BenchServer, isCompiled } from './server.ts';
+import { BenchWorker } from './worker.ts';
 
 const figures: readonly Figure[] = [
   sequential256,
@@ -24,6 +27,9 @@ const figures: readonly Figure[] = [
   graphCost,
   stopOne,
   stopAll,
+  workers,
+  workerRate,
+  containers,
   parked,
   crash,
   coldStart,
@@ -81,7 +87,7 @@ function chosen(): readonly Figure[] {
   return figures.filter(({ name }) => names.includes(name));
 }
 
-async function run(figure: Figure, directory: string, faults: string[]): Promise<Measure[]> {
+async function run(figure: Figure, directory: string, faults: string[], skipped: string[]): Promise<Measure[]> {
   const profiles = options['cpu-prof'] ? mkdtempSync(join(directory, `fullstop-profile-${figure.name}-`)) : null;
   const closing: (() => unknown)[] = [];
   const spans: Span[] = [];
@@ -108,6 +114,15 @@ async function run(figure: Figure, directory: string, faults: string[]): Promise
       await client.connect({ ends });
       return client;
     },
+    async worker(server, more) {
+      const worker = new BenchWorker(server, { profiles, ...more });
+      closing.unshift(async () => {
+        await worker.close();
+        bench.check(worker.log.length === 0, `a worker complained ${worker.log.length} times, first: ${worker.log[0]}`);
+      });
+      return worker.start();
+    },
+    skip: (why) => skipped.push(`${figure.name}: ${why}`),
     atEnd: (close) => closing.unshift(close),
     async measured(work) {
       const fromUs = nowUs();
@@ -144,12 +159,13 @@ async function main(): Promise<void> {
     );
   }
   const faults: string[] = [];
+  const skipped: string[] = [];
   const around: Around[] = [];
   const verdicts: Verdict[] = [];
   progress('floors');
   let before = await measureFloors(directory);
   for (const figure of chosen()) {
-    const measures = await run(figure, directory, faults);
+    const measures = await run(figure, directory, faults, skipped);
     progress('floors');
     const after = await measureFloors(directory);
     around.push({ figure: figure.name, before, after });
@@ -157,15 +173,16 @@ async function main(): Promise<void> {
     before = after;
   }
   progress('');
-  report(verdicts, around, faults);
+  report(verdicts, around, faults, skipped);
 }
 
-function report(verdicts: Verdict[], around: Around[], faults: string[]): void {
+function report(verdicts: Verdict[], around: Around[], faults: string[], skipped: string[]): void {
   process.stdout.write(floorsTable(around) + table(verdicts));
+  for (const what of skipped) console.log(`skipped: ${what}`);
   for (const fault of faults.slice(0, FAULTS_SHOWN)) console.error(`check failed: ${fault}`);
   if (faults.length > FAULTS_SHOWN) console.error(`and ${faults.length - FAULTS_SHOWN} more`);
   if (options.json !== undefined) {
-    const content = { node: process.version, quick: options.quick, floors: around, figures: verdicts, faults };
+    const content = { node: process.version, quick: options.quick, floors: around, figures: verdicts, skipped, faults };
     writeFileSync(options.json, `${JSON.stringify(content, null, 2)}\n`);
   }
   const over = verdicts.some(({ state }) => state === 'over');

@@ -33,7 +33,10 @@ export function nowUs(): number {
 /** Of every profile in `directory`; without spans of the whole life of the process. */
 export function summarise(directory: string, spans: readonly Span[]): string {
   const files = readdirSync(directory).filter((name) => name.endsWith('.cpuprofile'));
-  return files.map((name) => summary(join(directory, name), spans)).join('\n');
+  return files
+    .map((name) => summary(join(directory, name), spans))
+    .filter((text) => !text.includes('thread without work'))
+    .join('\n');
 }
 
 function summary(path: string, spans: readonly Span[]): string {

@@ -1,11 +1,17 @@
 /** Reads the records, events and outputs of every node back and checks them: no figure without its proof. */
-import type { ExecutionEvent } from '../src/wire.ts';
+import type { ExecutionEvent, Json } from '../src/wire.ts';
 import { type BenchClient, forAll } from './client.ts';
 import type { Check } from './figure.ts';
 import type { Shape } from './workflows.ts';
 
-/** Every execution Complete, each node once and after what it needs, its output its own name. */
-export async function readBack(client: BenchClient, ids: readonly string[], shape: Shape, check: Check): Promise<void> {
+/** Every execution Complete, each node once and after what it needs, its output its own name, or with it as `nameIn`. */
+export async function readBack(
+  client: BenchClient,
+  ids: readonly string[],
+  shape: Shape,
+  check: Check,
+  nameIn: (output: Json | undefined) => unknown = (output) => output,
+): Promise<void> {
   check(new Set(ids).size === ids.length, 'an execution was announced twice');
   await forAll(ids, async (id) => {
     const [record, events, results] = await Promise.all([client.record(id), client.events(id), client.results(id)]);
@@ -18,7 +24,7 @@ export async function readBack(client: BenchClient, ids: readonly string[], shap
         status === 'Complete' && attempt === 1 && hasOutput === true,
         `${id}/${node} is ${status}, attempt ${attempt}`,
       );
-      check(results.nodes[node]?.output === node, `${id}/${node} has another output`);
+      check(nameIn(results.nodes[node]?.output) === node, `${id}/${node} has another output`);
     }
   });
 }

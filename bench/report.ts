@@ -23,7 +23,7 @@ export interface Around {
 export function judge(measure: Measure, floors: Floors): Verdict {
   const limit = limitOf(measure.limit, floors);
   const ratio = measure.value / limit;
-  const ok = measure.limit.kind === 'rate' ? ratio >= 1 : ratio <= 1;
+  const ok = isAtLeast(measure.limit) ? ratio >= 1 : ratio <= 1;
   return {
     name: measure.name,
     measured: measure.value,
@@ -35,12 +35,18 @@ export function judge(measure: Measure, floors: Floors): Verdict {
   };
 }
 
+function isAtLeast({ kind }: Limit): boolean {
+  return kind === 'rate' || kind === 'throughput';
+}
+
 function limitOf(limit: Limit, floors: Floors): number {
   switch (limit.kind) {
     case 'rate':
       return limit.atLeast * floors[limit.of];
     case 'time':
-      return limit.atMostMs / timeFactor(floors);
+      return (limit.waitMs ?? 0) + limit.atMostMs / timeFactor(floors);
+    case 'throughput':
+      return limit.atLeast * timeFactor(floors);
     case 'plain':
       return limit.atMost;
   }
@@ -52,7 +58,7 @@ export function table(verdicts: readonly Verdict[]): string {
     ...verdicts.map((row) => [
       row.name,
       `${rounded(row.measured)} ${row.unit}`,
-      `${row.unit === 'nodes/s' ? '>=' : '<='} ${rounded(row.limit)}`,
+      `${row.unit.endsWith('/s') ? '>=' : '<='} ${rounded(row.limit)}`,
       row.ratio.toFixed(2),
       row.state,
     ]),

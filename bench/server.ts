@@ -18,6 +18,8 @@ export interface ServerOptions {
   profiles: string | null;
   /** `host:port` that http nodes may call. */
   httpAllow?: string;
+  /** Tasks that the server itself runs at once. */
+  slots?: number;
 }
 
 /** CPU seconds so far; threads by their names, those of V8's helpers as one. */
@@ -51,9 +53,10 @@ export class BenchServer {
 
   /** Resolves when it listens. */
   async start(): Promise<this> {
-    const { profiles, httpAllow } = this.#options;
+    const { profiles, httpAllow, slots } = this.#options;
     const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
     const serve = ['serve', '--port', '0', '--data', this.dataDir, '--demo', '0', '--json'];
+    if (slots !== undefined) serve.push('--slots', String(slots));
     this.startedAtMs = Date.now();
     const child = spawn(process.execPath, [...flags, join(ROOT, 'bin', 'fullstop.js'), ...serve], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -92,24 +95,24 @@ export class BenchServer {
     await ended;
   }
 
-  get #proc(): string {
-    return `/proc/${this.#child?.pid}`;
-  }
-
   residentMb(): number {
-    const kb = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`${this.#proc}/status`, 'utf8'))?.[1];
+    const kb = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${this.#child?.pid}/status`, 'utf8'))?.[1];
     return Number(kb) / 1_024;
   }
 
   cpu(): CpuTimes {
-    const threads = new Map<string, number>();
-    for (const id of readdirSync(`${this.#proc}/task`)) {
-      const { name, seconds } = statOf(`${this.#proc}/task/${id}`);
-      const known = name.startsWith('store ') ? name : name === 'MainThread' ? 'main' : 'helpers';
-      threads.set(known, (threads.get(known) ?? 0) + seconds);
-    }
-    return { total: statOf(this.#proc).seconds, threads };
+    return cpuOf(this.#child?.pid);
   }
+}
+
+export function cpuOf(pid: number | undefined): CpuTimes {
+  const threads = new Map<string, number>();
+  for (const id of readdirSync(`/proc/${pid}/task`)) {
+    const { name, seconds } = statOf(`/proc/${pid}/task/${id}`);
+    const known = name.startsWith('store ') ? name : name === 'MainThread' ? 'main' : 'helpers';
+    threads.set(known, (threads.get(known) ?? 0) + seconds);
+  }
+  return { total: statOf(`/proc/${pid}`).seconds, threads };
 }
 
 /** `stat` is PID (NAME) STATE …, user and system ticks in fields 14 and 15. */

@@ -42,3 +42,21 @@ function addFan(needs: Map<string, string[]>, prefix: string, width: number, aft
   for (const node of middle) needs.set(node, [`${prefix}_fork`]);
   needs.set(`${prefix}_join`, middle);
 }
+
+/** Nodes that call the endpoint at `host` with their names as the path. */
+export function calls(
+  name: string,
+  count: number,
+  host: string,
+  { isRow, atOnce }: { isRow: boolean; atOnce: number },
+): Shape {
+  const needs = new Map<string, string[]>();
+  for (let index = 1; index <= count; index += 1) needs.set(`n${index}`, isRow && index > 1 ? [`n${index - 1}`] : []);
+  const nodes = Object.fromEntries(
+    [...needs].map(([node, needed]) => [
+      node,
+      { type: 'http', needs: needed, with: { url: `http://${host}/${node}` } },
+    ]),
+  );
+  return { definition: { name, concurrency: { max: atOnce }, nodes }, needs };
+}

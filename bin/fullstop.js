@@ -30,7 +30,7 @@ function isCompiled(root) {
   try {
     var built = JSON.parse(fs.readFileSync(path.join(root, 'dist', 'sources.json'), 'utf8'));
     return require('./sources.js').stampOf(root) === built.stamp;
-  } catch (error) {
+  } catch (_noBuild) {
     return false;
   }
 }

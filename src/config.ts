@@ -43,6 +43,10 @@ export interface Config {
   maxRunning: number;
   /** How long ended executions are kept; 0: for ever. */
   retentionMs: number;
+  /** Let Stately viewers in. */
+  inspect: boolean;
+  /** Origins of pages elsewhere that may show inspections, as `https://viewer.example`. */
+  inspectOrigins: string[];
   logLevel: LogLevel;
 }
 
@@ -64,6 +68,8 @@ export const configDefaults: Readonly<Config> = {
   drainMs: 10_000,
   maxRunning: 10_000,
   retentionMs: 30 * 86_400_000,
+  inspect: true,
+  inspectOrigins: [],
   logLevel: 'info',
 };
 
@@ -257,6 +263,26 @@ export const settings: readonly Setting[] = [
     parse: parseDurationMs,
   }),
   setting({
+    key: 'inspect',
+    env: 'FULLSTOP_INSPECT',
+    flag: 'inspect',
+    placeholder: '0|1',
+    help: 'let Stately viewers watch an execution by a token (execution.inspect); 0: do not',
+    shown: '1',
+    expected: '0 or 1',
+    parse: (text) => (text === '1' ? true : text === '0' ? false : undefined),
+  }),
+  setting({
+    key: 'inspectOrigins',
+    env: 'FULLSTOP_INSPECT_ORIGINS',
+    flag: 'inspect-origins',
+    placeholder: 'ORIGINS',
+    help: 'comma-separated origins of pages elsewhere that may show such an execution',
+    shown: 'none',
+    expected: 'comma-separated origins, such as https://stately.ai,http://localhost:5173',
+    parse: parseOrigins,
+  }),
+  setting({
     key: 'logLevel',
     env: 'FULLSTOP_LOG',
     flag: 'log',
@@ -373,6 +399,15 @@ function parseHosts(text: string): string[] | undefined {
     return match !== null && (match[1] === undefined || (Number(match[1]) >= 1 && Number(match[1]) <= 65_535));
   });
   return fits ? [...new Set(hosts)] : undefined;
+}
+
+function parseOrigins(text: string): string[] | undefined {
+  const origins = text.split(',').map((origin) => origin.trim());
+  // Exactly as a browser sends it.
+  const fits = origins.every(
+    (origin) => /^https?:/.test(origin) && URL.canParse(origin) && new URL(origin).origin === origin,
+  );
+  return fits ? [...new Set(origins)] : undefined;
 }
 
 function parseImages(text: string): string[] | undefined {

@@ -12,8 +12,10 @@ import type { Demo, SeededExecution } from './demo/demo.ts';
 import type { EngineApi } from './engine/api.ts';
 import { createEngine, type EngineOptions } from './engine/engine.ts';
 import type { EnginePorts } from './engine/environment.ts';
+import type { ExecutionStore } from './ports/store.ts';
 import { hashKey } from './server/access.ts';
 import { createServer } from './server/server.ts';
+import { openContainers, reapLeftovers } from './worker/containers.ts';
 import { createExecutors } from './worker/executors.ts';
 import { createInProcessPool } from './worker/pool.ts';
 
@@ -40,8 +42,10 @@ export async function startServer(config: Config, logger = pino({ level: config.
   await store.open();
   const expressions = createExpressions();
   let demo: Demo | null = null;
+  const containers = openContainers(config, await installationOf(store));
   const executors = createExecutors({
     config,
+    containers,
     env: processEnvironment(),
     allow: (host, port, task) => demo?.allow(host, port, task) === true,
   });
@@ -52,8 +56,10 @@ export async function startServer(config: Config, logger = pino({ level: config.
     { maxRunning: config.maxRunning, retentionMs: config.retentionMs, version: version() },
   );
   const stopCollecting = giveMemoryBackWhenIdle();
+  const stopReaping = containers === null ? null : reapLeftovers(containers, (message) => logger.warn(message));
   const closeAll = async (): Promise<void> => {
     stopCollecting();
+    stopReaping?.();
     await pool.close();
     await expressions.close();
     await demo?.close();
@@ -75,6 +81,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
         port: config.port,
         adminKeyHash: hashKey(loadAdminKey(config)),
         drainMs: config.drainMs,
+        inspectOrigins: config.inspect ? config.inspectOrigins : null,
       },
     });
     const seeded = demo === null ? [] : await demo.seed(engine);
@@ -95,6 +102,15 @@ export async function startServer(config: Config, logger = pino({ level: config.
     await closeAll();
     throw error;
   }
+}
+
+/** Names this data directory in the labels of its containers, through every restart. */
+async function installationOf(store: ExecutionStore): Promise<string> {
+  const known = (await store.getSetting('installation')) as { id: string } | null;
+  if (known !== null) return known.id;
+  const id = `engine:${systemIds.next()}`;
+  await store.putSetting('installation', { id });
+  return id;
 }
 
 /** Of this package. */

@@ -199,6 +199,12 @@ export interface DefinitionFault {
   message: string;
 }
 
+/** Where a Stately viewer looks at one execution: a path of the server, which is all the authorisation it needs. */
+export interface Inspection {
+  path: string;
+  expiresAt: string;
+}
+
 export interface WorkflowSaved {
   name: string;
   hash: string;

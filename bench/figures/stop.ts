@@ -1,95 +1,33 @@
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BenchClient, forAll } from '../client.ts';
+import { Instants, SilentEndpoint } from '../endpoint.ts';
 import { type Bench, type Figure, type Measure, median, percentile, shown } from '../figure.ts';
+import { checkStopped, parkedWorkflow } from '../parked-calls.ts';
 import type { BenchServer } from '../server.ts';
 
 const PARKED = 1_000;
 const ROUNDS = 3;
-const MARKER = 'workflow stopped by user';
 /** Between two stops of one: what the one before has left is done. */
 const PAUSE_MS = 15;
-const BACKLOG = 4_096;
-const WAIT_MS = 30_000;
-
-/** Instants by execution, and who waits for how many of them. */
-class Instants {
-  readonly at = new Map<string, number>();
-  #wanted: { count: number; resolve: () => void } | null = null;
-
-  note(id: string): void {
-    this.at.set(id, performance.now());
-    if (this.#wanted !== null && this.at.size >= this.#wanted.count) this.#wanted.resolve();
-  }
-
-  /** @throws when they do not come. */
-  async until(count: number, what: string): Promise<void> {
-    if (this.at.size >= count) return;
-    const late = new AbortController();
-    await Promise.race([
-      new Promise<void>((resolve) => {
-        this.#wanted = { count, resolve };
-      }),
-      sleep(WAIT_MS, null, { signal: late.signal }).then(() => {
-        throw new Error(`${what}: ${this.at.size} of ${count}`);
-      }),
-    ]);
-    late.abort();
-  }
-}
-
-/** Answers no call; notes when each came, and when its caller went away. */
-class Endpoint {
-  readonly calls = new Instants();
-  readonly aborts = new Instants();
-  readonly #server: Server;
-
-  constructor() {
-    this.#server = createServer((request, response) => {
-      const id = (request.url as string).slice(1);
-      this.calls.note(id);
-      response.once('close', () => this.aborts.note(id));
-    });
-  }
-
-  async listen(): Promise<string> {
-    this.#server.listen(0, '127.0.0.1', BACKLOG);
-    await once(this.#server, 'listening');
-    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  close(): void {
-    this.#server.close();
-    this.#server.closeAllConnections();
-  }
-}
 
 /** Executions that wait in an `http` call, and what is heard of their ends. */
 interface Parked {
   server: BenchServer;
   client: BenchClient;
-  endpoint: Endpoint;
+  endpoint: SilentEndpoint;
   ends: Instants;
   ids: string[];
 }
 
 async function park(bench: Bench, count: number): Promise<Parked> {
-  const endpoint = new Endpoint();
+  const endpoint = new SilentEndpoint();
   const host = await endpoint.listen();
   bench.atEnd(() => endpoint.close());
   const server = await bench.server({ httpAllow: host });
   const client = await bench.client(server, { ends: true });
   const ends = new Instants();
   client.onEnded((id) => ends.note(id));
-  await client.save({
-    name: 'parked',
-    nodes: {
-      call: { type: 'http', with: { url: `http://${host}/\${{ execution.id }}` } },
-      after: { type: 'set', needs: ['call'], with: { value: 1 } },
-    },
-  });
+  await client.save(parkedWorkflow('parked', host));
   bench.progress(`parking ${count} executions in an http call`);
   const ids = await client.startAll('parked', count);
   await endpoint.calls.until(count, 'calls at the endpoint');
@@ -119,7 +57,7 @@ export const stopOne: Figure = {
       aborted.push((endpoint.aborts.at.get(id) ?? Number.NaN) - sentMs);
       final.push((ends.at.get(id) ?? Number.NaN) - sentMs);
     }
-    await checkStopped(bench, client, chosen);
+    await checkStopped(bench.check, client, chosen);
     await forAll(ids.slice(stops), async (id) => {
       const { status } = await client.record(id);
       bench.check(status === 'Running' && !endpoint.aborts.at.has(id), `${id} was not stopped and is ${status}`);
@@ -179,7 +117,7 @@ export const stopAll: Figure = {
       const lastEnd = Math.max(...ends.at.values()) - sentMs;
       totals.push(Math.max(lastAbort, lastEnd));
       note = `last round: answered after ${answeredMs.toFixed(0)}, last abort ${lastAbort.toFixed(0)}, last final record ${lastEnd.toFixed(0)}`;
-      await checkStopped(bench, client, ids);
+      await checkStopped(bench.check, client, ids);
       await client.close();
       await server.close();
     }
@@ -194,19 +132,3 @@ export const stopAll: Figure = {
     ];
   },
 };
-
-/** Failed with the marker, the call aborted, what it was needed for never started. */
-async function checkStopped(bench: Bench, client: BenchClient, ids: readonly string[]): Promise<void> {
-  await forAll(ids, async (id) => {
-    const [record, events] = await Promise.all([client.record(id), client.events(id)]);
-    const { call, after } = record.nodes;
-    bench.check(
-      record.status === 'Failed' && record.error === MARKER && record.stoppedByUser,
-      `${id} is ${record.status}: ${record.error}`,
-    );
-    bench.check(call?.status === 'Failed' && call.error === MARKER, `${id}/call is ${call?.status}: ${call?.error}`);
-    bench.check(after?.status === 'Pending', `${id}/after is ${after?.status}`);
-    bench.check(events.at(-1)?.type === 'execution.failed', `${id} ends with ${events.at(-1)?.type}`);
-    bench.check(events.filter(({ type }) => type === 'node.failed').length === 1, `${id} has not failed one node`);
-  });
-}

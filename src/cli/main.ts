@@ -23,6 +23,7 @@ const verbs: Record<string, VerbRow> = {
   events: remote('print what happened in an execution, and follow it', () => import('./verbs/events.ts')),
   stop: remote('stop executions', () => import('./verbs/stop.ts')),
   receipt: remote('print what a stop did', () => import('./verbs/receipt.ts')),
+  inspect: remote('let a Stately viewer watch an execution', () => import('./verbs/inspect.ts')),
   results: remote('print or download the outputs of an execution', () => import('./verbs/results.ts')),
   trigger: remote('release a held node', () => import('./verbs/trigger.ts')),
   delete: remote('delete ended executions', () => import('./verbs/delete.ts')),

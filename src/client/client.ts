@@ -9,6 +9,7 @@ import type {
   ExecutionItem,
   ExecutionRecord,
   ExecutionStatus,
+  Inspection,
   Json,
   KeyItem,
   List,
@@ -78,6 +79,8 @@ export interface Client {
     preview(id: string): Promise<StopPreview>;
     /** What a stop did so far. @throws FS_NOT_FOUND without a stop. */
     receipt(id: string): Promise<StopReceipt>;
+    /** A path of the server at which a Stately viewer watches the execution, without a key, for one hour. */
+    inspect(id: string): Promise<Inspection>;
     /** Releases the holds of this trigger's name, or is kept for the next one. */
     trigger(id: string, name: string, payload?: Json): Promise<{ duplicate: boolean }>;
     /** Deletes an ended execution with its results, events and receipt. */
@@ -159,6 +162,7 @@ export function connect(options: ConnectOptions): Client {
     stop: (id) => call('execution.stop', { id }),
     preview: (id) => call('execution.preview', { id }),
     receipt: (id) => call('execution.receipt', { id }),
+    inspect: (id) => call('execution.inspect', { id }),
     trigger: (id, name, payload) =>
       call('execution.trigger', payload === undefined ? { id, name } : { id, name, payload }),
     delete: async (id) => void (await call('execution.delete', { id })),

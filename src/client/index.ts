@@ -25,6 +25,7 @@ export type {
   ExecutionItem,
   ExecutionRecord,
   ExecutionStatus,
+  Inspection,
   Json,
   KeyItem,
   List,

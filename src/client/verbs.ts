@@ -11,6 +11,7 @@ import type {
   ExecutionItem,
   ExecutionRecord,
   ExecutionStatus,
+  Inspection,
   Json,
   KeyItem,
   List,
@@ -102,6 +103,7 @@ export interface Verbs {
   'executions.subscribe': Verb<InProject, unknown>;
   'executions.unsubscribe': Verb<InProject, unknown>;
   'execution.stop': Verb<{ id: string }, StopAnswer>;
+  'execution.inspect': Verb<{ id: string }, Inspection>;
   'execution.receipt': Verb<{ id: string }, StopReceipt>;
   'execution.preview': Verb<{ id: string }, StopPreview>;
   'executions.stop': Verb<

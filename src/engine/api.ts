@@ -2,6 +2,7 @@ import type { CompiledWorkflow } from '../definition/types.ts';
 import type { HeaderRow, StopRequestOutcome } from '../ports/store.ts';
 import type { WorkerGate } from '../ports/workers.ts';
 import type { EngineItem, Json, StopPreview, StopReceipt } from '../wire.ts';
+import type { InspectionObserver } from './inspection.ts';
 
 /**
  * What the server asks of an engine. Authorisation and audit are the caller's; reads of records, events and
@@ -47,6 +48,11 @@ export interface EngineApi {
   compiled(project: string, name: string, hash: string): Promise<CompiledWorkflow | null>;
   /** Executions in memory: an execution that was deleted is forgotten. */
   forget(id: string): void;
+  /**
+   * Tells what the actors of an execution are, then what they do, until the answer is called: names and states,
+   * no data. Durable before it is told. Costs nothing while nobody observes.
+   */
+  inspect(executionId: string, observer: InspectionObserver): () => void;
   metrics(): EngineMetrics;
 }
 

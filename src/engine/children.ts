@@ -133,6 +133,13 @@ export class ChildrenDriver {
     );
   }
 
+  /** Under `failFast` a node failed: no further item starts, and what runs ends by itself. `pump` follows. */
+  startNoMore(verdict: Verdict): void {
+    if (this.over || this.#next >= this.total) return;
+    this.#failure ??= verdict;
+    this.#retryable = false;
+  }
+
   /** A child's terminal commit is durable. */
   ended(child: ChildEnd): void {
     const index = this.running.get(child.id);

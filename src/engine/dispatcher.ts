@@ -1,7 +1,7 @@
 import type { Clock } from '../ports/clock.ts';
 import type { Tokens } from '../ports/ids.ts';
-import type { TaskQueue, TaskRow } from '../ports/task-queue.ts';
-import type { NodeWork, WorkReport } from '../ports/work.ts';
+import type { TaskClaim, TaskQueue, TaskRow } from '../ports/task-queue.ts';
+import type { NodeWork, TaskLog, WorkReport } from '../ports/work.ts';
 import type { HeldTask, WorkerGate, WorkerItem, WorkerLink } from '../ports/workers.ts';
 import type { Log } from './environment.ts';
 import type { Timer, Timers } from './timers.ts';
@@ -12,7 +12,7 @@ export interface TaskOwner {
   claimed(worker: { id: string; name: string }): void;
   /** Resolves when it is durable whether the report was taken. */
   reported(report: WorkReport): Promise<boolean>;
-  log(stream: 'stdout' | 'stderr', text: string): void;
+  log: TaskLog;
 }
 
 interface Entry {
@@ -23,6 +23,8 @@ interface Entry {
   aborting: boolean;
   /** Heartbeats since the push that did not list it. */
   unlisted: number;
+  /** Of a task that is its worker's and was not pushed, because the connection was gone: its token. */
+  unpushed: string | null;
 }
 
 interface Worker {
@@ -31,6 +33,8 @@ interface Worker {
   heardAtMs: number;
   /** Entries it holds or is being given: its slots become free by proof of exit. */
   held: Set<string>;
+  /** What nobody wants any more and still occupies a slot there. */
+  runsOn: Set<string>;
   leaseTimer: Timer | null;
 }
 
@@ -49,6 +53,8 @@ export interface DispatcherOptions {
 }
 
 const DISCARDED_MAX = 10_000;
+/** Before a claim that the store did not answer is tried again. */
+const CLAIM_AGAIN_MS = 500;
 
 /** How ids of in-process pools begin. */
 export const LOCAL = 'pool:';
@@ -70,6 +76,9 @@ export class Dispatcher implements WorkerGate {
   readonly #found = new Map<string, TaskRow>();
   /** Results already counted as discarded: one that is repeated counts once. */
   readonly #discarded = new Set<string>();
+  /** Results whose fate is not durable yet: one that is repeated gets the same answer. */
+  readonly #answers = new Map<string, { claim: TaskClaim; answer: Promise<{ discarded: boolean }> }>();
+  #draining = false;
   #closed = false;
 
   constructor(options: DispatcherOptions) {
@@ -92,6 +101,11 @@ export class Dispatcher implements WorkerGate {
     this.#found.clear();
   }
 
+  /** Gives nothing out any more; what is held goes on. */
+  drain(): void {
+    this.#draining = true;
+  }
+
   close(): void {
     this.#closed = true;
     for (const { leaseTimer } of this.#workers.values())
@@ -103,11 +117,21 @@ export class Dispatcher implements WorkerGate {
   /** Its row is durable: the task waits for a worker. */
   offer(row: TaskRow, owner: TaskOwner): void {
     if (this.#entries.has(row.id)) return;
-    this.#entries.set(row.id, { row, owner, state: 'queued', aborting: false, unlisted: 0 });
-    const queue = this.#queues.get(row.capability);
-    if (queue === undefined) this.#queues.set(row.capability, [row.id]);
-    else queue.push(row.id);
+    this.#entries.set(row.id, { row, owner, state: 'queued', aborting: false, unlisted: 0, unpushed: null });
+    this.#enqueue(row);
     this.#pump(row.capability);
+  }
+
+  /** Mostly the youngest; what a restart found, or a claim gave back, has its old place. */
+  #enqueue({ id, capability, queuedAtMs }: TaskRow): void {
+    const queue = this.#queues.get(capability);
+    if (queue === undefined) {
+      this.#queues.set(capability, [id]);
+      return;
+    }
+    let place = queue.length;
+    while (place > 0 && (this.#entries.get(queue[place - 1] as string)?.row.queuedAtMs ?? 0) > queuedAtMs) place -= 1;
+    queue.splice(place, 0, id);
   }
 
   /** A task that was queued or held when an earlier process ended; null: it is not in the queue. */
@@ -115,7 +139,8 @@ export class Dispatcher implements WorkerGate {
     const known = this.#entries.get(id);
     if (known !== undefined) {
       known.owner = owner;
-      return known.row;
+      // Its owner hears of a claim when it is made.
+      return known.state === 'held' ? known.row : { ...known.row, claim: null };
     }
     const row = this.#found.get(id);
     if (row === undefined) return null;
@@ -126,7 +151,7 @@ export class Dispatcher implements WorkerGate {
       this.offer(row, owner);
       return row;
     }
-    this.#entries.set(id, { row, owner, state: 'held', aborting: false, unlisted: 0 });
+    this.#entries.set(id, { row, owner, state: 'held', aborting: false, unlisted: 0, unpushed: null });
     // Its worker has a lease's time to come back.
     const worker = this.#workerOf(row.claim.worker, row.capability);
     worker.held.add(id);
@@ -153,6 +178,7 @@ export class Dispatcher implements WorkerGate {
       connected: false,
       heardAtMs: this.#options.clock.nowMs(),
       held: new Set(),
+      runsOn: new Set(),
       leaseTimer: null,
     };
     this.#workers.set(id, worker);
@@ -169,7 +195,7 @@ export class Dispatcher implements WorkerGate {
     const entry = this.#entries.get(id);
     if (entry === undefined) return 'unknown';
     // One that is being claimed was not pushed yet, and will not be.
-    if (entry.state !== 'held') {
+    if (entry.state !== 'held' || entry.unpushed !== null) {
       this.#forget(id, entry);
       return 'withdrawn';
     }
@@ -182,6 +208,7 @@ export class Dispatcher implements WorkerGate {
     const worker = this.#holderOf(id);
     if (worker?.link.kind === 'agent') {
       // Nobody can cancel it: it runs on, and what it brings is discarded.
+      worker.runsOn.add(id);
       this.#forget(id, entry);
       return 'told';
     }
@@ -220,7 +247,7 @@ export class Dispatcher implements WorkerGate {
 
   #pump(capability: string): void {
     const queue = this.#queues.get(capability);
-    if (queue === undefined || this.#closed) return;
+    if (queue === undefined || this.#draining || this.#closed) return;
     let index = 0;
     while (index < queue.length) {
       const id = queue[index] as string;
@@ -253,50 +280,80 @@ export class Dispatcher implements WorkerGate {
       const { link } = worker;
       if (!worker.connected || !link.capabilities.includes(capability)) continue;
       if (link.project !== null && link.project !== project) continue;
-      const free = link.slots - worker.held.size;
-      if (free > 0 && (best === null || free > best.link.slots - best.held.size)) best = worker;
+      const free = freeSlots(worker);
+      if (free > 0 && (best === null || free > freeSlots(best))) best = worker;
     }
     return best;
   }
 
   #anyFree(capability: string): boolean {
-    for (const { connected, link, held } of this.#workers.values()) {
-      if (connected && link.capabilities.includes(capability) && held.size < link.slots) return true;
+    for (const worker of this.#workers.values()) {
+      if (worker.connected && worker.link.capabilities.includes(capability) && freeSlots(worker) > 0) return true;
     }
     return false;
   }
 
   /** A conditional write on the task, which reads the stop intent; then the push. */
   #claim(id: string, entry: Entry, worker: Worker): void {
-    const { queue, clock, tokens } = this.#options;
+    const { clock, tokens } = this.#options;
     const token = tokens.make();
     const claim = { worker: worker.link.workerId, tokenHash: tokens.hash(token), atMs: clock.nowMs() };
     entry.state = 'claiming';
     entry.row = { ...entry.row, claim };
     worker.held.add(id);
+    this.#writeClaim(id, entry, claim, token);
+  }
+
+  #writeClaim(id: string, entry: Entry, claim: TaskClaim, token: string): void {
+    const { queue, clock, timers } = this.#options;
     queue.claimTask(id, claim).then(
       (outcome) => {
         if (this.#entries.get(id) !== entry) return;
         if (outcome !== 'claimed') {
-          // A stop came first, or its node has ended: it never starts.
-          this.#forget(id, entry);
-          if (outcome !== 'gone') void entry.owner.reported({ kind: 'aborted', outcome: 'neverStarted' });
+          this.#refused(id, entry, outcome);
           return;
         }
         entry.state = 'held';
+        const worker = this.#workers.get(claim.worker);
+        if (worker === undefined) {
+          this.#gone(id, entry);
+          return;
+        }
+        worker.held.add(id);
         entry.owner.claimed({ id: worker.link.workerId, name: worker.link.name });
         if (worker.connected) worker.link.run(entry.row.task, token);
+        else entry.unpushed = token;
       },
       () => {
-        // The store takes no writes, and whether this one was made is not known: the same task is tried again.
-        if (this.#entries.get(id) !== entry) return;
-        entry.state = 'queued';
-        worker.held.delete(id);
-        this.#options.timers.at(clock.nowMs() + 500, () => {
-          if (this.#entries.get(id) === entry && entry.state === 'queued') this.#claim(id, entry, worker);
+        // Whether it was made is not known: the same claim is tried again, by another worker if this one has gone.
+        timers.at(clock.nowMs() + CLAIM_AGAIN_MS, () => {
+          if (this.#entries.get(id) !== entry) return;
+          if (this.#workers.has(claim.worker)) this.#writeClaim(id, entry, claim, token);
+          else this.#requeue(entry);
         });
       },
     );
+  }
+
+  #requeue(entry: Entry): void {
+    entry.state = 'queued';
+    entry.row = { ...entry.row, claim: null };
+    this.#enqueue(entry.row);
+    this.#pump(entry.row.capability);
+  }
+
+  #refused(id: string, entry: Entry, outcome: 'stopping' | 'gone' | 'taken'): void {
+    if (outcome === 'stopping') {
+      // It is given to nobody, and waits for the stop that came first.
+      const worker = this.#holderOf(id);
+      entry.state = 'queued';
+      entry.row = { ...entry.row, claim: null };
+      if (worker?.held.delete(id) === true) this.#slotFreed(worker);
+      return;
+    }
+    this.#forget(id, entry);
+    // An earlier claim was made, its answer was lost, and its worker has gone since.
+    if (outcome === 'taken') void entry.owner.reported({ kind: 'lost' });
   }
 
   /** A slot of this process became free: who waits in the queue takes it. */
@@ -305,21 +362,28 @@ export class Dispatcher implements WorkerGate {
   }
 
   #claimHere(id: string, entry: Entry): void {
-    const { queue, clock, local, timers } = this.#options;
-    const { capability } = entry.row;
+    const { clock, local } = this.#options;
     const claim = { worker: local.id, tokenHash: '', atMs: clock.nowMs() };
     entry.state = 'claiming';
     entry.row = { ...entry.row, claim };
+    this.#writeClaimHere(id, entry, claim);
+  }
+
+  #writeClaimHere(id: string, entry: Entry, claim: TaskClaim): void {
+    const { queue, clock, local, timers } = this.#options;
+    const giveBack = (): void => {
+      local.work.release(entry.row.capability);
+      this.localFreed();
+    };
     queue.claimTask(id, claim).then(
       (outcome) => {
-        const wanted = this.#entries.get(id) === entry;
-        if (!wanted || outcome !== 'claimed') {
-          local.work.release(capability);
-          if (wanted) {
-            this.#forget(id, entry);
-            if (outcome !== 'gone') void entry.owner.reported({ kind: 'aborted', outcome: 'neverStarted' });
-          }
-          this.localFreed();
+        if (this.#entries.get(id) !== entry) {
+          giveBack();
+          return;
+        }
+        if (outcome !== 'claimed') {
+          this.#refused(id, entry, outcome);
+          giveBack();
           return;
         }
         entry.state = 'held';
@@ -328,21 +392,17 @@ export class Dispatcher implements WorkerGate {
           entry.row.task,
           (report) => {
             this.#forget(id, entry);
-            void entry.owner.reported(report);
+            // Before what this report makes ready: that is younger.
             this.localFreed();
+            void entry.owner.reported(report);
           },
-          (stream, text) => entry.owner.log(stream, text),
+          (stream, text, truncated) => entry.owner.log(stream, text, truncated),
         );
       },
       () => {
-        local.work.release(capability);
-        if (this.#entries.get(id) !== entry) return;
-        timers.at(clock.nowMs() + 500, () => {
-          if (this.#entries.get(id) !== entry) return;
-          entry.state = 'queued';
-          entry.row = { ...entry.row, claim: null };
-          this.#queues.set(capability, [id, ...(this.#queues.get(capability) ?? [])]);
-          this.#pump(capability);
+        timers.at(clock.nowMs() + CLAIM_AGAIN_MS, () => {
+          if (this.#entries.get(id) === entry) this.#writeClaimHere(id, entry, claim);
+          else giveBack();
         });
       },
     );
@@ -353,7 +413,14 @@ export class Dispatcher implements WorkerGate {
   async connected(link: WorkerLink, held: HeldTask[]): Promise<string[]> {
     const { clock, tokens, timers } = this.#options;
     const before = this.#workers.get(link.workerId);
-    const worker: Worker = before ?? { link, connected: true, heardAtMs: 0, held: new Set(), leaseTimer: null };
+    const worker: Worker = before ?? {
+      link,
+      connected: true,
+      heardAtMs: 0,
+      held: new Set(),
+      runsOn: new Set(),
+      leaseTimer: null,
+    };
     worker.link = link;
     worker.connected = true;
     worker.heardAtMs = clock.nowMs();
@@ -369,9 +436,18 @@ export class Dispatcher implements WorkerGate {
         worker.held.delete(id);
       } else if (token !== undefined && tokens.hash(token) === entry.row.claim?.tokenHash) {
         if (!entry.aborting) keep.push(id);
+      } else if (entry.unpushed !== null) {
+        link.run(entry.row.task, entry.unpushed);
+        entry.unpushed = null;
       } else if (entry.state === 'held') {
         this.#gone(id, entry);
       }
+    }
+    worker.runsOn = new Set();
+    for (const [id, token] of listed) {
+      const answer = this.#answers.get(id);
+      if (answer?.claim.tokenHash === tokens.hash(token)) keep.push(id);
+      else if (!worker.held.has(id)) worker.runsOn.add(id);
     }
     this.#armLease(worker);
     for (const capability of link.capabilities) this.#pump(capability);
@@ -391,6 +467,7 @@ export class Dispatcher implements WorkerGate {
     worker.heardAtMs = this.#options.clock.nowMs();
     const listed = new Set(held);
     const cancel = held.filter((id) => {
+      if (this.#answers.has(id)) return false;
       const entry = this.#entries.get(id);
       return entry === undefined || entry.aborting || entry.row.claim?.worker !== link.workerId;
     });
@@ -404,41 +481,66 @@ export class Dispatcher implements WorkerGate {
       entry.unlisted += 1;
       if (entry.unlisted > 1) this.#gone(id, entry);
     }
+    for (const id of worker.runsOn) if (!listed.has(id)) this.#ranOn(worker, id);
     return cancel;
   }
 
   async result(link: WorkerLink, taskId: string, token: string, report: WorkReport): Promise<{ discarded: boolean }> {
+    const tokenHash = this.#options.tokens.hash(token);
+    const isIts = (claim: TaskClaim | null | undefined): claim is TaskClaim =>
+      claim?.worker === link.workerId && claim.tokenHash === tokenHash;
+    const before = this.#answers.get(taskId);
+    if (before !== undefined) return isIts(before.claim) ? before.answer : { discarded: true };
+    const worker = this.#workers.get(link.workerId);
+    if (worker?.runsOn.has(taskId) === true) this.#ranOn(worker, taskId);
     const entry = this.#entries.get(taskId);
-    const claim = entry?.row.claim ?? null;
-    if (
-      entry === undefined ||
-      claim === null ||
-      claim.worker !== link.workerId ||
-      claim.tokenHash !== this.#options.tokens.hash(token)
-    ) {
-      this.#discard(taskId, report);
+    if (entry === undefined) {
+      const isResult = report.kind === 'completed' || report.kind === 'failed';
+      if (isResult && this.#noteDiscarded(taskId)) this.#options.discarded(taskId);
       return { discarded: true };
     }
+    const { claim } = entry.row;
+    // It is somebody else's: nothing of it is known to be late.
+    if (!isIts(claim)) return { discarded: true };
     this.#forget(taskId, entry);
-    return { discarded: !(await entry.owner.reported(report)) };
+    const answer = entry.owner.reported(report).then((taken) => {
+      if (!taken) this.#noteDiscarded(taskId);
+      return { discarded: !taken };
+    });
+    this.#answers.set(taskId, { claim, answer });
+    return answer.finally(() => this.#answers.delete(taskId));
   }
 
-  #discard(taskId: string, report: WorkReport): void {
-    if ((report.kind !== 'completed' && report.kind !== 'failed') || this.#discarded.has(taskId)) return;
+  /** False when it was noted before. */
+  #noteDiscarded(taskId: string): boolean {
+    if (this.#discarded.has(taskId)) return false;
     this.#discarded.add(taskId);
     if (this.#discarded.size > DISCARDED_MAX) {
       const oldest = this.#discarded.values().next().value;
       if (oldest !== undefined) this.#discarded.delete(oldest);
     }
-    this.#options.discarded(taskId);
+    return true;
   }
 
-  log(link: WorkerLink, taskId: string, token: string, stream: 'stdout' | 'stderr', text: string): void {
+  /** What ran on there has ended. */
+  #ranOn(worker: Worker, id: string): void {
+    worker.runsOn.delete(id);
+    this.#slotFreed(worker);
+  }
+
+  log(
+    link: WorkerLink,
+    taskId: string,
+    token: string,
+    stream: 'stdout' | 'stderr',
+    text: string,
+    truncated: boolean,
+  ): void {
     const entry = this.#entries.get(taskId);
     const claim = entry?.row.claim ?? null;
     if (entry === undefined || claim === null || entry.aborting) return;
     if (claim.worker !== link.workerId || claim.tokenHash !== this.#options.tokens.hash(token)) return;
-    entry.owner.log(stream, text);
+    entry.owner.log(stream, text, truncated);
   }
 
   /** Its worker has it no more, and brought no result. */
@@ -465,6 +567,7 @@ export class Dispatcher implements WorkerGate {
         { worker: worker.link.workerId, name: worker.link.name, silentMs },
         'a worker lost its lease',
       );
+      if (worker.connected) worker.link.close();
       this.#drop(worker);
     });
   }
@@ -475,9 +578,11 @@ export class Dispatcher implements WorkerGate {
     worker.connected = false;
     for (const id of [...worker.held]) {
       const entry = this.#entries.get(id);
-      if (entry === undefined) worker.held.delete(id);
+      // A claim that is being written ends as its own answer says.
+      if (entry === undefined || entry.state !== 'held') worker.held.delete(id);
       else if (!entry.aborting) this.#gone(id, entry);
     }
+    worker.runsOn.clear();
     if (worker.held.size === 0) {
       if (worker.leaseTimer !== null) this.#options.timers.cancel(worker.leaseTimer);
       this.#workers.delete(workerId);
@@ -489,7 +594,14 @@ export class Dispatcher implements WorkerGate {
   workers(): WorkerItem[] {
     const nowMs = this.#options.clock.nowMs();
     const { id, work } = this.#options.local;
-    const pool: WorkerItem = { id, name: 'in-process pool', kind: 'pool', ...work.describe(), connected: true, silentMs: 0 };
+    const pool: WorkerItem = {
+      id,
+      name: 'in-process pool',
+      kind: 'pool',
+      ...work.describe(),
+      connected: true,
+      silentMs: 0,
+    };
     const others = [...this.#workers.values()].map(({ link, held, connected, heardAtMs }) => ({
       id: link.workerId,
       name: link.name,
@@ -514,4 +626,8 @@ export class Dispatcher implements WorkerGate {
     }
     return missing;
   }
+}
+
+function freeSlots({ link, held, runsOn }: Worker): number {
+  return link.slots - held.size - runsOn.size;
 }

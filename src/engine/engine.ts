@@ -6,15 +6,23 @@ import { checkInput } from '../definition/inputs.ts';
 import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
-import type { Commit, CreateOutcome, HeaderRow, NewExecution, RecoverableExecution, StopRequestOutcome } from '../ports/store.ts';
+import type {
+  Commit,
+  CreateOutcome,
+  HeaderRow,
+  NewExecution,
+  RecoverableExecution,
+  StopRequestOutcome,
+} from '../ports/store.ts';
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
-import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildEnd } from './children.ts';
+import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
+import { type InspectionObserver, Inspections } from './inspection.ts';
 import { registryLogic } from './registry.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
@@ -105,6 +113,7 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #workflows: Workflows;
   readonly #admission: Admission;
   readonly #schedules: Schedules;
+  readonly #inspections: Inspections;
   /** One change of a stored receipt at a time. */
   #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
@@ -166,6 +175,10 @@ class Engine implements EngineApi, HostEnvironment {
     });
     this.#actor.subscribe({ error: (error) => this.log.error({ error: messageOf(error) }, 'the supervisor broke') });
     this.registryActor = createActor(registryLogic, { id: 'executions', parent: this.#actor } as never) as never;
+    this.#inspections = new Inspections(
+      { clock: this.clock, log: this.log, hostOf: (id) => this.hostOf(id), read: (id) => this.store.load(id) },
+      this.#actor.system as never,
+    );
   }
 
   // ------------------------------------------------------------------ life
@@ -286,6 +299,7 @@ class Engine implements EngineApi, HostEnvironment {
   async drain(drainMs: number): Promise<void> {
     this.#actor.send({ type: 'engine.drain' });
     this.#schedules.close();
+    this.dispatcher.drain();
     const untilMs = this.clock.nowMs() + drainMs;
     await new Promise<void>((resolve) => {
       const look = (): void => {
@@ -297,6 +311,7 @@ class Engine implements EngineApi, HostEnvironment {
     });
     this.#actor.send({ type: 'engine.drained' });
     this.#closed = true;
+    this.#inspections.close();
     for (const host of [...this.#hosts.values()]) host.drop();
     this.dispatcher.close();
     this.timers.close();
@@ -357,16 +372,40 @@ class Engine implements EngineApi, HostEnvironment {
 
   // ------------------------------------------------------------------ starting
 
+  /** A start whose idempotency key was used before. */
+  async #repeated(
+    request: StartRequest,
+    id: string,
+    sameBody: boolean,
+  ): Promise<{ header: HeaderRow; created: false }> {
+    if (!sameBody) {
+      throw new FullstopError(
+        'FS_CONFLICT',
+        `idempotency key "${request.idempotencyKey}" was used for another start: execution ${id}`,
+      );
+    }
+    const first = await this.store.load(id);
+    if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${id} is gone`);
+    return { header: first.header, created: false };
+  }
+
   async startExecution(request: StartRequest): Promise<{ header: HeaderRow; created: boolean }> {
     if (this.draining())
       throw new FullstopError('FS_UNAVAILABLE', 'this engine is shutting down: start it elsewhere or later');
+    const key = request.idempotencyKey === null ? null : `key:${request.idempotencyKey}`;
+    const body = { workflow: request.workflow, input: request.input, labels: request.labels };
+    const bodyHash = key === null ? null : hashDefinition(body as Json);
+    if (key !== null) {
+      // A repeat is answered whatever has become of the workflow since.
+      const first = await this.store.findStart(request.project, key);
+      if (first !== null) return this.#repeated(request, first.id, first.bodyHash === bodyHash);
+    }
     const known = await this.#known(request.project, request.workflow);
     if (known.row.disabled) {
       throw new FullstopError('FS_DISABLED', `workflow ${known.row.name} is disabled: enable it first`);
     }
     const { compiled } = known;
     const input = inputOf(compiled, request.input);
-    const key = request.idempotencyKey;
     const { concurrency } = compiled;
     const place = `${request.project}/${known.row.name}`;
     const starting = this.#starting.get(place) ?? 0;
@@ -381,26 +420,13 @@ class Engine implements EngineApi, HostEnvironment {
     }
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
-    const body = { workflow: request.workflow, input: request.input, labels: request.labels };
     this.#starting.set(place, starting + 1);
-    const outcome = await this.#create(
-      newExecution(header, key === null ? null : `key:${key}`, key === null ? null : hashDefinition(body as Json)),
-    ).finally(() => {
+    const outcome = await this.#create(newExecution(header, key, bodyHash)).finally(() => {
       const left = (this.#starting.get(place) ?? 1) - 1;
       if (left === 0) this.#starting.delete(place);
       else this.#starting.set(place, left);
     });
-    if (outcome.kind === 'exists') {
-      if (!outcome.sameBody) {
-        throw new FullstopError(
-          'FS_CONFLICT',
-          `idempotency key "${key}" was used for another start: execution ${outcome.id}`,
-        );
-      }
-      const first = await this.store.load(outcome.id);
-      if (first === null) throw new FullstopError('FS_NOT_FOUND', `execution ${outcome.id} is gone`);
-      return { header: first.header, created: false };
-    }
+    if (outcome.kind === 'exists') return this.#repeated(request, outcome.id, outcome.sameBody);
     // As of its creation: the actor's own moves on.
     const created = { ...header };
     this.#created(header, compiled);
@@ -701,19 +727,18 @@ class Engine implements EngineApi, HostEnvironment {
     const id = taskId.slice(0, taskId.indexOf('/'));
     const host = this.#hosts.get(id) ?? this.#pursued.get(id);
     if (host?.stopReport != null) {
-      host.stopReport.receipt.lateResultsDiscarded += 1;
-      host.stopReport.saved = false;
+      host.stopReport.resultDiscarded();
       if (host.over) this.receiptChanged(host);
       return;
     }
-    const count = async (): Promise<void> => {
+    this.#receiptTurn = this.#receiptTurn.then(async () => {
       const receipt = await this.store.getReceipt(id);
       if (receipt === null) return;
       receipt.lateResultsDiscarded += 1;
       await this.store.putReceipt(receipt);
       this.bus.receipt(receipt);
-    };
-    count().catch((error: unknown) =>
+    });
+    this.#receiptTurn = this.#receiptTurn.catch((error: unknown) =>
       this.log.warn({ taskId, error: messageOf(error) }, 'a discarded result was not counted'),
     );
   }
@@ -784,6 +809,10 @@ class Engine implements EngineApi, HostEnvironment {
     this.#pursued.delete(id);
   }
 
+  inspect(executionId: string, observer: InspectionObserver): () => void {
+    return this.#inspections.observe(executionId, observer);
+  }
+
   // ------------------------------------------------------------------ hosts
 
   hostOf(executionId: string): ExecutionHost | null {
@@ -851,8 +880,17 @@ class Engine implements EngineApi, HostEnvironment {
     }
   }
 
+  cut(host: ExecutionHost): void {
+    this.#inspections.cut(host.header.id);
+  }
+
+  takenBack(host: ExecutionHost): void {
+    this.#inspections.takenBack(host.header.id);
+  }
+
   published(host: ExecutionHost, commit: Commit): void {
     const { header } = host;
+    this.#inspections.durable(header.id);
     if (this.bus.hasListeners(header.id)) {
       for (const row of commit.events) this.bus.event(header.id, eventOf(row));
       if (commit.receipt !== null) this.bus.receipt(commit.receipt);

@@ -8,8 +8,8 @@ import type { Commit, ExecutionStore, NewExecution } from '../ports/store.ts';
 import type { NodeWork } from '../ports/work.ts';
 import type { ExecutionStatus, Json } from '../wire.ts';
 import type { EngineMetrics } from './api.ts';
-import type { Dispatcher } from './dispatcher.ts';
 import type { ChildEnd } from './children.ts';
+import type { Dispatcher } from './dispatcher.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import type { Slot } from './slot.ts';
 import type { Timers } from './timers.ts';
@@ -54,6 +54,10 @@ export interface HostEnvironment extends EnginePorts {
   draining(): boolean;
   /** Calls `host.flush()` once at the end of the turn. */
   flushSoon(host: ExecutionHost): void;
+  /** The commit that is on its way holds what the actors did so far. */
+  cut(host: ExecutionHost): void;
+  /** What the actors did since the last durable commit never happened. */
+  takenBack(host: ExecutionHost): void;
   /** A commit is durable: its events may leave the process. */
   published(host: ExecutionHost, commit: Commit): void;
   /** The terminal commit is durable. */

@@ -241,7 +241,7 @@ export class ExecutionHost implements ExecutionEdge {
     } as never) as Slot['actor'];
     slot.stage = stageOf(value);
     if (slot.node.type.run.kind === 'task' && slot.stage !== 'backingOff') {
-      this.#desk.restore(slot, (row.data as { queued?: boolean } | null)?.queued === true);
+      this.#desk.restore(slot, row.data as { queued?: boolean } | null);
     }
     this.live.add(slot);
     slot.scope.live += 1;
@@ -289,7 +289,10 @@ export class ExecutionHost implements ExecutionEdge {
       if (slot.stage === 'running') {
         if (kind === 'items' || kind === 'child') this.#prepareAgain(slot, () => this.#resumeChildren(slot));
         else if (!this.#desk.has(slot.attemptId)) lost.push(slot);
-        else this.#prepareAgain(slot, () => undefined);
+        else {
+          this.#desk.noteClaim(slot);
+          this.#prepareAgain(slot, () => undefined);
+        }
       } else if (slot.stage === 'looping') loops.push(slot);
       else if (slot.stage === 'aborting') this.#taskGone(slot);
       // Its next try needs its `with`: a wait that is over would not leave time to render it.
@@ -371,7 +374,11 @@ export class ExecutionHost implements ExecutionEdge {
   failFast(verdict: Verdict): void {
     for (const slot of [...this.live]) {
       if (slot.actor === null) this.#withdraw(slot);
-      else this.deliver(slot, { type: 'execution.failFast', verdict });
+      else {
+        this.deliver(slot, { type: 'execution.failFast', verdict });
+        slot.children?.startNoMore(verdict);
+        slot.children?.pump();
+      }
     }
   }
 
@@ -446,8 +453,9 @@ export class ExecutionHost implements ExecutionEdge {
       const slot = scope.slots[node.index];
       const output = slot === undefined ? null : this.#outputOf(slot);
       found[node.name] = null;
-      if (output instanceof Promise) waits.push(output.then((value) => void (found[node.name] = value)));
-      else found[node.name] = output;
+      put(output, waits, (value) => {
+        found[node.name] = value;
+      });
     }
     return waits.length === 0 ? found : Promise.all(waits).then(() => found);
   }
@@ -518,7 +526,9 @@ export class ExecutionHost implements ExecutionEdge {
     const { run } = node.type;
     switch (run.kind) {
       case 'timer':
-        this.#spawn(slot, 'wait', run.until(slot.payload, this.env.clock.nowMs()), null);
+        // One look at the clock: the record shows that it waited as long as it should.
+        slot.startedAtMs = this.env.clock.nowMs();
+        this.#spawn(slot, 'wait', run.until(slot.payload, slot.startedAtMs), null);
         break;
       case 'hold':
         this.#spawn(slot, 'hold', this.env.holdInstant(node.keys.schedule, this.env.clock.nowMs()), null);
@@ -667,15 +677,17 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   /** A worker or agent in another process has the task: its deadline begins. */
-  claimed(slot: Slot, worker: string): void {
+  claimed(slot: Slot, worker: string, atMs: number): void {
     this.enter(() => {
+      if (slot.settled || slot.stage !== 'running') return;
       this.event('task.claimed', slot, { worker });
-      this.deliver(slot, { type: 'work.claimed', atMs: this.env.clock.nowMs() });
+      this.deliver(slot, { type: 'work.claimed', atMs });
     });
   }
 
   logged(slot: Slot, data: Json): void {
     this.enter(() => {
+      if (slot.settled) return;
       this.event('log', slot, data);
       this.#scheduleFlush();
     });
@@ -818,6 +830,8 @@ export class ExecutionHost implements ExecutionEdge {
       slot.node.type.run.kind === 'items' ? (slot.payload as unknown[]) : null,
     );
     slot.children = children;
+    const { failure } = this.actor.getSnapshot().context;
+    if (this.#stateValue() === 'failing' && failure !== null) children.startNoMore(failure);
     const resume = (): void => {
       if (children.over) return;
       children.resume().catch((error: unknown) => {
@@ -856,7 +870,7 @@ export class ExecutionHost implements ExecutionEdge {
       });
     }
     const slot = this.#desk.take(id);
-    if (this.stopReport !== null && this.stopReport.taskEnded(id, report, this.env.clock.nowMs())) {
+    if (this.stopReport?.taskEnded(id, report, this.env.clock.nowMs())) {
       const ended = this.stopReport.lastEnded;
       if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);
     }
@@ -865,10 +879,11 @@ export class ExecutionHost implements ExecutionEdge {
       return Promise.resolve(false);
     }
     if (slot === undefined || slot.settled || slot.attemptId !== id) {
-      this.env.counters.lateResultsDiscarded += report.kind === 'completed' || report.kind === 'failed' ? 1 : 0;
+      this.#countDiscarded(report);
       return Promise.resolve(false);
     }
     const taken = slot.stage !== 'aborting';
+    if (!taken) this.#countDiscarded(report);
     this.#desk.noteEnded(id);
     this.#take(slot, id, report);
     return taken ? this.#durable() : Promise.resolve(false);
@@ -909,11 +924,15 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #lateReport(report: WorkReport): void {
-    if (report.kind === 'completed' || report.kind === 'failed') {
-      this.env.counters.lateResultsDiscarded += 1;
-      if (this.stopReport !== null) this.stopReport.receipt.lateResultsDiscarded += 1;
-    }
+    this.#countDiscarded(report);
     this.env.receiptChanged(this);
+  }
+
+  /** A result that came after its node's end, or after the word to end it. */
+  #countDiscarded(report: WorkReport): void {
+    if (report.kind !== 'completed' && report.kind !== 'failed') return;
+    this.env.counters.lateResultsDiscarded += 1;
+    this.stopReport?.resultDiscarded();
   }
 
   workCompleted(slot: Slot, attempt: number, output: unknown): void {
@@ -948,7 +967,10 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
   #taskGone(slot: Slot): void {
-    if (this.#desk.abort(slot) === 'told') return;
+    if (this.#desk.abort(slot) === 'told') {
+      this.stopReport?.taskTold(slot, slot.attemptId);
+      return;
+    }
     this.event('task.aborted', slot, { outcome: 'aborted' });
     this.deliver(slot, { type: 'work.aborted' });
   }
@@ -1179,15 +1201,15 @@ export class ExecutionHost implements ExecutionEdge {
       result.item = base.item.item;
       result.itemIndex = base.item.itemIndex;
     }
-    const waits: Promise<unknown>[] = [];
+    const waits: Promise<void>[] = [];
     if (iter !== null) result.iter = iter;
     else {
       const loop = this.#loopAround(scope);
       if (loop !== null) {
         const last = loop.index === 0 ? null : loop.host.#lastOf(loop);
-        if (last instanceof Promise)
-          waits.push(last.then((value) => void (result.iter = { index: loop.index, last: value })));
-        else result.iter = { index: loop.index, last };
+        put(last, waits, (value) => {
+          result.iter = { index: loop.index, last: value };
+        });
       }
     }
     for (const name of reads) {
@@ -1196,8 +1218,9 @@ export class ExecutionHost implements ExecutionEdge {
       const entry = { output: null as unknown, status: found.status as string, error: found.error };
       nodes[name] = entry;
       const output = found.host.#outputOf(found);
-      if (output instanceof Promise) waits.push(output.then((value) => void (entry.output = value)));
-      else entry.output = output;
+      put(output, waits, (value) => {
+        entry.output = value;
+      });
     }
     return waits.length === 0 ? result : Promise.all(waits).then(() => result);
   }
@@ -1300,7 +1323,21 @@ export class ExecutionHost implements ExecutionEdge {
       this.#headerDirty = true;
       this.#scheduleFlush();
     });
-    if (!this.over) this.#armGrace();
+    this.#awaitTasks(path);
+  }
+
+  /** What has not confirmed in time is pursued afterwards; a takeover has no time to wait. */
+  #awaitTasks(path: DeliveryPath): void {
+    if (this.over) return;
+    if (path === 'takeover') this.#writeOff();
+    else this.#armGrace();
+  }
+
+  #writeOff(): void {
+    this.enter(() => {
+      this.stopReport?.writeOff();
+      this.send({ type: 'stop.graceElapsed' }, null);
+    });
   }
 
   /** Its halt was committed before a restart: what was told then has ended, or will say so. */
@@ -1310,7 +1347,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.enter(() => {
       for (const slot of [...this.live]) this.#taskGone(slot);
     });
-    if (!this.over) this.#armGrace();
+    this.#awaitTasks(path);
   }
 
   /** Ends it early for another reason: its timeout, or its parent's node. */
@@ -1324,10 +1361,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.#graceTimer !== null) return;
     this.#graceTimer = this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () => {
       this.#graceTimer = null;
-      this.enter(() => {
-        this.stopReport?.writeOff();
-        this.send({ type: 'stop.graceElapsed' }, null);
-      });
+      this.#writeOff();
     });
   }
 
@@ -1370,6 +1404,7 @@ export class ExecutionHost implements ExecutionEdge {
           this.drop();
           return;
         }
+        this.env.takenBack(this);
         this.#forget();
         this.enter(() => {
           this.restore(stored, false);
@@ -1420,6 +1455,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.over) return;
     this.over = true;
     this.#desk.abortAll();
+    this.env.takenBack(this);
     this.#forget();
     this.#disarm();
     this.env.dropped(this);
@@ -1463,6 +1499,11 @@ export class ExecutionHost implements ExecutionEdge {
 
   get committing(): boolean {
     return this.#committing || this.#unsaved();
+  }
+
+  /** Its actors did what no durable commit stands behind yet. */
+  get unsettled(): boolean {
+    return this.#reloading || this.committing;
   }
 
   // ------------------------------------------------------------------ commits
@@ -1580,6 +1621,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#effects = new Set();
     this.#headerDirty = false;
     this.#committing = true;
+    this.env.cut(this);
     this.#commit(commit, effects, 0);
   }
 
@@ -1714,6 +1756,12 @@ function scopeKey(path: string, iterations: readonly string[]): string {
 
 function typeName(value: unknown): string {
   return value === null ? 'null' : Array.isArray(value) ? 'a list' : typeof value;
+}
+
+/** Puts a value where it belongs: at once, or when its promise has it. */
+function put<T>(value: T | Promise<T>, waits: Promise<void>[], take: (value: T) => void): void {
+  if (value instanceof Promise) waits.push(value.then(take));
+  else take(value);
 }
 
 /** Continues with a value that may be a promise, without making one where it is none. */

@@ -8,6 +8,8 @@ export class StopReport {
   readonly receipt: StopReceipt;
   readonly #requestedAtMs: number;
   readonly #tasks = new Map<string, StopReceipt['tasks'][number]>();
+  /** Of a halt before a restart, by node and attempt. */
+  readonly #earlier = new Map<string, StopReceipt['tasks'][number]>();
   /** Of tasks told and not ended. */
   readonly #open = new Set<string>();
   /** Nothing changed since it was last given to the store. */
@@ -37,7 +39,10 @@ export class StopReport {
     };
   }
 
-  /** Goes on with the receipt of a halt before a restart: what had not confirmed ended with its process. */
+  /**
+   * Goes on with the receipt of a halt before a restart: what had not confirmed ended with its process, unless
+   * `taskTold` says that somebody else holds it.
+   */
   static resumed(receipt: StopReceipt, nowMs: number): StopReport {
     const requestedAtMs = Date.parse(receipt.requestedAt);
     const { executionId, requestId, children } = receipt;
@@ -45,6 +50,7 @@ export class StopReport {
     Object.assign(report.receipt, receipt);
     for (const task of report.receipt.tasks) {
       if (task.outcome !== 'unconfirmed') continue;
+      report.#earlier.set(placeOf(task), task);
       task.outcome = 'aborted';
       task.ms = report.#since(nowMs);
     }
@@ -57,6 +63,14 @@ export class StopReport {
   }
 
   #add(slot: Slot, id: string, outcome: TaskOutcome): void {
+    const task = this.#taskOf(slot, outcome);
+    const earlier = this.#earlier.get(placeOf(task));
+    if (earlier === undefined) this.receipt.tasks.push(task);
+    this.#tasks.set(id, Object.assign(earlier ?? task, { outcome, ms: null }));
+    this.saved = false;
+  }
+
+  #taskOf(slot: Slot, outcome: TaskOutcome): StopReceipt['tasks'][number] {
     const task: StopReceipt['tasks'][number] = {
       node: slot.node.path,
       attempt: slot.attempt,
@@ -66,9 +80,7 @@ export class StopReport {
       ms: null,
     };
     if (slot.scope.iterations.length > 0) task.iterations = iterationIndexes(slot.scope.iterations);
-    this.#tasks.set(id, task);
-    this.receipt.tasks.push(task);
-    this.saved = false;
+    return task;
   }
 
   /** The task's worker was told; unconfirmed until it answers. */
@@ -93,6 +105,12 @@ export class StopReport {
     this.receipt.unconfirmed = this.#open.size;
     this.lastEnded = { type: task.type, ms: task.ms };
     return true;
+  }
+
+  /** A result that nobody wanted any more. */
+  resultDiscarded(): void {
+    this.receipt.lateResultsDiscarded += 1;
+    this.saved = false;
   }
 
   outcomeOf(id: string): TaskOutcome | null {
@@ -128,4 +146,8 @@ export class StopReport {
     this.receipt.children.push({ executionId, status });
     this.saved = false;
   }
+}
+
+function placeOf({ node, iterations, attempt }: StopReceipt['tasks'][number]): string {
+  return `${node}/${iterations?.join() ?? '-'}/${attempt}`;
 }

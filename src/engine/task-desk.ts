@@ -1,5 +1,5 @@
 import type { TaskRow } from '../ports/task-queue.ts';
-import type { Task, WorkReport } from '../ports/work.ts';
+import type { Task, TaskLog, WorkReport } from '../ports/work.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import type { Slot } from './slot.ts';
@@ -70,6 +70,7 @@ export class TaskDesk {
     if (!slot.reserved) return;
     slot.reserved = false;
     this.#host.env.work.release(slot.node.type.type);
+    this.#host.env.dispatcher.localFreed();
   }
 
   /** An attempt began that has no slot here: its task enters the queue with this commit. */
@@ -123,10 +124,11 @@ export class TaskDesk {
     this.#host.env.work.start(
       this.#taskOf(slot),
       (report) => {
-        void this.#host.reported(id, report);
+        // Before what this report makes ready: who waits in the queue is older.
         this.#host.env.dispatcher.localFreed();
+        void this.#host.reported(id, report);
       },
-      (stream, text) => this.#log(id, stream, text),
+      (stream, text, truncated) => this.#log(id, stream, text, truncated),
     );
     // No report comes before `start` has returned, and none at all where it throws.
     this.#inFlight.set(id, slot);
@@ -141,21 +143,29 @@ export class TaskDesk {
     return {
       claimed: (worker: { id: string; name: string }) => this.#claimed(id, worker.name),
       reported: (report: WorkReport) => this.#host.reported(id, report),
-      log: (stream: 'stdout' | 'stderr', text: string) => this.#log(id, stream, text),
+      log: ((stream, text, truncated) => this.#log(id, stream, text, truncated)) satisfies TaskLog,
     };
   }
 
   /** A restored node: its task may still be in the queue, or in somebody's hands. */
-  restore(slot: Slot, wasQueued: boolean): void {
+  restore(slot: Slot, data: { queued?: boolean; worker?: string | null; agent?: string | null } | null): void {
     const id = slot.attemptId;
     if (this.#inFlight.has(id)) this.#inFlight.set(id, slot);
-    if (!wasQueued) return;
+    if (data?.queued !== true) return;
     const row = this.#host.env.dispatcher.restore(id, this.#ownerOf(id));
     slot.queuedTask = row ?? { id, capability: '', task: this.#taskOf(slot), queuedAtMs: 0, claim: null };
     if (row === null) return;
     this.#inFlight.set(id, slot);
-    slot.claimedBy = row.claim?.worker ?? null;
+    slot.claimedBy = data.worker ?? data.agent ?? null;
     if (row.claim === null) this.#armQueueTimeout(slot, row);
+  }
+
+  /** A restored node whose task was claimed, and the record does not say so. */
+  noteClaim(slot: Slot): void {
+    const claim = slot.queuedTask?.claim ?? null;
+    if (claim === null || slot.claimedBy !== null) return;
+    slot.claimedBy = claim.worker;
+    this.#host.claimed(slot, claim.worker, claim.atMs);
   }
 
   #armQueueTimeout(slot: Slot, row: TaskRow): void {
@@ -177,14 +187,14 @@ export class TaskDesk {
     if (slot.queueTimer !== null) this.#host.env.timers.cancel(slot.queueTimer);
     slot.queueTimer = null;
     slot.claimedBy = name;
-    this.#host.claimed(slot, name);
+    this.#host.claimed(slot, name, this.#host.env.clock.nowMs());
   }
 
-  #log(id: string, stream: 'stdout' | 'stderr', text: string): void {
+  #log(id: string, stream: 'stdout' | 'stderr', text: string, more = false): void {
     const slot = this.#inFlight.get(id);
     if (slot === undefined || slot.settled || slot.attemptId !== id || slot.logs >= LOGS_MAX) return;
     slot.logs += 1;
-    const truncated = slot.logs === LOGS_MAX || text.length > LOG_CHARS_MAX;
+    const truncated = more || slot.logs === LOGS_MAX || text.length > LOG_CHARS_MAX;
     const data = { stream, text: text.slice(0, LOG_CHARS_MAX) };
     this.#host.logged(slot, truncated ? { ...data, truncated: true } : data);
   }

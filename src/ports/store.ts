@@ -257,6 +257,8 @@ export interface ExecutionStore extends TaskQueue {
   setDisabled(project: string, name: string, disabled: boolean): Promise<boolean>;
 
   createExecution(execution: NewExecution): Promise<CreateOutcome>;
+  /** The execution that bears this unique key, and its start's `bodyHash`; null: none. Reads its own writes. */
+  findStart(project: string, uniqueKey: string): Promise<{ id: string; bodyHash: string | null } | null>;
   commit(commit: Commit): Promise<CommitOutcome>;
   /** Stores the stop intent on a live execution and on its live descendants, atomically. */
   requestStop(id: string, intent: { requestId: string; requestedAtMs: number }): Promise<StopRequestOutcome>;
@@ -278,7 +280,16 @@ export interface ExecutionStore extends TaskQueue {
     node: string,
     iterations: number[],
     attempt: number,
-  ): Promise<{ id: string; status: ExecutionStatus; error: string | null; errorCode: string | null; stopped: boolean; itemIndex: number | null }[]>;
+  ): Promise<
+    {
+      id: string;
+      status: ExecutionStatus;
+      error: string | null;
+      errorCode: string | null;
+      stopped: boolean;
+      itemIndex: number | null;
+    }[]
+  >;
   /** `outputs` of ended executions, in the order asked; null for a missing one. */
   readOutputs(ids: string[]): Promise<Json[]>;
 
@@ -305,7 +316,11 @@ export interface ExecutionStore extends TaskQueue {
   appendAudit(entry: AuditItem): Promise<void>;
   completeAudit(id: string, outcome: string): Promise<void>;
   /** Newest first. */
-  listAudit(project: string | null, cursor: string | undefined, limit: number): Promise<{ items: AuditItem[]; nextCursor: string | null }>;
+  listAudit(
+    project: string | null,
+    cursor: string | undefined,
+    limit: number,
+  ): Promise<{ items: AuditItem[]; nextCursor: string | null }>;
 
   createKey(row: KeyRow): Promise<void>;
   listKeys(project: string | null): Promise<KeyRow[]>;

@@ -14,6 +14,11 @@ export interface NodeWork {
   start(task: Task, report: (report: WorkReport) => void, log?: TaskLog): void;
   /** Ends the task for real; its report follows. A task that is not known here is ignored. */
   abort(taskId: string): void;
+  /**
+   * Ends what a task that died with its process may have left running; one report follows when that is proven gone.
+   * false: work of this type ends with its process.
+   */
+  pursue(task: LeftTask, report: (report: WorkReport) => void): boolean;
   /** For people: what it runs, how much at once, how much now. */
   describe(): { capabilities: string[]; slots: number; held: number };
 }
@@ -40,6 +45,9 @@ export interface Task {
   workflow: string;
   workflowHash: string;
 }
+
+/** What is known of a task whose process is gone. */
+export type LeftTask = Pick<Task, 'id' | 'type'>;
 
 /** What a task prints while it runs. `truncated`: more was printed than is kept, this is the last of it. */
 export type TaskLog = (stream: 'stdout' | 'stderr', text: string, truncated?: boolean) => void;

@@ -136,5 +136,10 @@ export class Access {
   }
 }
 
+/** Its key is in no store, and is never deleted. */
+export function isFirstAdmin(caller: Caller): boolean {
+  return caller.keyId === FIRST_ADMIN.keyId;
+}
+
 /** The key the server was started with. */
 const FIRST_ADMIN: Caller = { keyId: 'admin', name: 'first admin key', role: 'admin', project: null };

@@ -10,11 +10,13 @@ type Loaded = { registry: Registry; stops: Histogram<'type'> };
 
 export class Metrics {
   readonly #engine: EngineApi;
+  readonly #inspections: { readonly refused: number };
   #waiting: { type: string; ms: number }[] = [];
   #loaded: Promise<Loaded> | null = null;
 
-  constructor(engine: EngineApi) {
+  constructor(engine: EngineApi, inspections: { readonly refused: number }) {
     this.#engine = engine;
+    this.#inspections = inspections;
     engine.metrics().onNodeStopped = (type, ms) => {
       if (this.#waiting.length < WAITING_MAX) this.#waiting.push({ type, ms });
     };
@@ -45,6 +47,11 @@ export class Metrics {
       'fullstop_late_results_discarded_total',
       'Results that came after a stop',
       () => engine.metrics().lateResultsDiscarded,
+    );
+    counter(
+      'fullstop_inspection_refusals_total',
+      'Messages of viewers that are no stop',
+      () => this.#inspections.refused,
     );
     new prom.Counter({
       name: 'fullstop_executions_ended_total',

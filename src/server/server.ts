@@ -11,6 +11,8 @@ import { Access } from './access.ts';
 import { Audit } from './audit.ts';
 import { FrozenSets } from './frozen-sets.ts';
 import { createHttp } from './http.ts';
+import { openInspectSocket } from './inspect-socket.ts';
+import { InspectionTokens } from './inspection-tokens.ts';
 import { Metrics } from './metrics.ts';
 import { Origins } from './origins.ts';
 import { createSockets, type Sockets } from './sockets.ts';
@@ -37,6 +39,8 @@ export interface ServerOptions {
     adminKeyHash: string;
     /** What a drain asked for by `engine.drain` gives running attempts. */
     drainMs: number;
+    /** Pages elsewhere that may show inspections, as `https://viewer.example`; null: no inspection at all. */
+    inspectOrigins?: readonly string[] | null;
   };
 }
 
@@ -54,6 +58,8 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
   const access = new Access(store, clock, config.adminKeyHash);
   const audit = new Audit(store, clock, ids, logger);
   const origins = new Origins(config.host);
+  const { inspectOrigins = [] } = config;
+  const inspections = new InspectionTokens(clock, inspectOrigins !== null);
   const keyed: Pick<Sockets, 'closeSocketsOf'>[] = [];
   const context: Context = {
     store,
@@ -64,16 +70,18 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
     access,
     audit,
     frozenSets: new FrozenSets(clock, ids),
+    inspections,
     closeSocketsOf(keyId) {
       for (const one of keyed) one.closeSocketsOf(keyId);
     },
     drainMs: config.drainMs,
     logger,
   };
-  const http = createHttp({ context, origins, metrics: new Metrics(engine), verbs });
+  const http = createHttp({ context, origins, metrics: new Metrics(engine, inspections), verbs });
   const sockets = createSockets(http.server, { context, origins, bus, verbs });
   const { io } = sockets;
-  keyed.push(sockets);
+  const inspectSocket = openInspectSocket(http.server, { context, origins, allowed: inspectOrigins ?? [], verbs });
+  keyed.push(sockets, inspectSocket);
   if (workers !== null) {
     const times = options.workerTimes;
     keyed.push(openWorkerNamespaces(io, { context, gate: workers, bus, ...(times === undefined ? {} : { times }) }));
@@ -85,6 +93,7 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
     url,
     firstVisitUrl: url + access.createFirstVisit(),
     async close() {
+      inspectSocket.close();
       io.disconnectSockets(true);
       io.engine.close();
       await http.close();

@@ -188,6 +188,7 @@ export const shapes = {
     }),
     z.strictObject({ matched: count, setId: id }),
   ]),
+  Inspection: z.strictObject({ path: z.string(), expiresAt: time }),
   Triggered: z.strictObject({ duplicate: z.boolean() }),
   Admission: z.strictObject({ paused: z.boolean() }),
   Key,

@@ -16,6 +16,8 @@ const quickMs = 10_000;
 /** What of a container's state decides anything. */
 export interface ContainerState {
   running: boolean;
+  /** It has run, and its exit code is final: not so while somebody stops or removes it. */
+  ended: boolean;
   paused: boolean;
   exitCode: number;
   oomKilled: boolean;
@@ -133,9 +135,18 @@ export class ContainerEngine {
       const { State } = await this.#call('inspect a container', quickMs, (docker, abortSignal) =>
         docker.getContainer(name).inspect({ abortSignal }),
       );
-      return { running: State.Running, paused: State.Paused, exitCode: State.ExitCode, oomKilled: State.OOMKilled };
+      return {
+        running: State.Running,
+        // `stopped` is Podman's word for one that it has yet to tidy up.
+        ended: ['exited', 'stopped', 'dead'].includes(State.Status),
+        paused: State.Paused,
+        exitCode: State.ExitCode,
+        oomKilled: State.OOMKilled,
+      };
     } catch (error) {
       if (statusOf(error) === 404) return null;
+      // Podman, when it is removed while it is looked at.
+      if (statusOf(error) === 500 && /no such container/i.test(messageOf(error))) return null;
       throw error;
     }
   }

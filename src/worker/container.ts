@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerCreateOptions } from 'dockerode';
 import { FullstopError, messageOf } from '../errors.ts';
-import type { Task } from '../ports/work.ts';
+import type { LeftTask, Task } from '../ports/work.ts';
+import type { TaskOutcome } from '../wire.ts';
 import { ContainerEngine, type ContainerState, mayHappenYet, statusOf } from './container-engine.ts';
 import { inputPath, removeLeftInputs, tarOf, writeInput } from './container-input.ts';
 import { ContainerOutput } from './container-output.ts';
@@ -35,6 +36,7 @@ export interface ContainerExecutorOptions {
 }
 
 export interface ContainerExecutor extends HidingExecutor {
+  pursue(task: LeftTask): Promise<TaskOutcome>;
   /** Whether the engine answers. */
   available(): Promise<boolean>;
   /**
@@ -78,6 +80,8 @@ class Containers implements ContainerExecutor {
   readonly #options: Required<ContainerExecutorOptions>;
   /** Names of the containers that a task here is about. */
   readonly #held = new Set<string>();
+  /** Ends of containers that others left, under way, by the container's id. */
+  readonly #endings = new Map<string, Promise<Proof>>();
   readonly #closing = new AbortController();
   readonly #prefix: string;
   /** Whether the engine has an init to run as the container's first process. */
@@ -144,6 +148,26 @@ class Containers implements ContainerExecutor {
   async ensureGone(executionId: string, nodeKey: string): Promise<void> {
     const found = await this.#engine.list({ 'fullstop.execution': executionId, 'fullstop.key': nodeKey });
     await this.#endAll(found.map(({ id }) => id));
+  }
+
+  async pursue({ id }: LeftTask): Promise<TaskOutcome> {
+    // The engine may still be creating it.
+    const appearsUntilMs = performance.now() + appearMs;
+    let forced = false;
+    let pauseMs = pauseMaxMs;
+    while (!this.#closing.signal.aborted) {
+      try {
+        const found = await this.#engine.list({ 'fullstop.task': id });
+        if (found.length === 0 && performance.now() >= appearsUntilMs) return forced ? 'forced' : 'aborted';
+        const proofs = await Promise.all(found.map((one) => this.#endLeft(one.id)));
+        forced ||= proofs.some((proof) => proof.forced);
+        pauseMs = pauseMaxMs;
+      } catch {
+        pauseMs = Math.min(pauseMs * 2, pauseAfterFaultMaxMs);
+      }
+      await pause(pauseMs, this.#closing.signal);
+    }
+    return 'unconfirmed';
   }
 
   async close(): Promise<void> {
@@ -350,7 +374,7 @@ class Containers implements ContainerExecutor {
         if (first === 'output' || statusOf(error) !== null) throw error;
         return undefined;
       });
-      if (state !== undefined && (state === null || !state.running)) {
+      if (state !== undefined && (state === null || state.ended)) {
         // It ended by itself, also when the abort came meanwhile.
         await Promise.race([ended, pause(killMs, this.#closing.signal)]);
         return state;
@@ -365,7 +389,7 @@ class Containers implements ContainerExecutor {
       for (let pauseMs = pauseMinMs; ; pauseMs = Math.min(pauseMs * 1.5, 1_000)) {
         await Promise.race([pause(pauseMs, this.#closing.signal), stop]);
         const later = await this.#engine.state(name);
-        if (later === null || !later.running) return later;
+        if (later === null || later.ended) return later;
         if (signal.aborted) throw aborted;
       }
     }
@@ -388,13 +412,22 @@ class Containers implements ContainerExecutor {
     return proof;
   }
 
-  async #endAll(names: string[]): Promise<void> {
+  async #endAll(ids: string[]): Promise<void> {
     const { graceMs, proofMs } = this.#options;
-    const all = Promise.all(names.map((name) => this.#end(name, graceMs, null)));
+    const all = Promise.all(ids.map((id) => this.#endLeft(id)));
     const proofs = await Promise.race([all, whenAborted(AbortSignal.timeout(graceMs + proofMs))]);
     if (proofs === undefined || proofs.some(({ proven }) => !proven)) {
       throw new FullstopError('FS_CONTAINER_ENGINE', 'a container of an earlier attempt cannot be proven gone yet');
     }
+  }
+
+  /** Whoever else wants its end learns of the same one, SIGKILL included. */
+  #endLeft(id: string): Promise<Proof> {
+    const known = this.#endings.get(id);
+    if (known !== undefined) return known;
+    const ending = this.#end(id, this.#options.graceMs, null).finally(() => this.#endings.delete(id));
+    this.#endings.set(id, ending);
+    return ending;
   }
 
   /**

@@ -1,4 +1,4 @@
-import type { Task, TaskLog } from '../ports/work.ts';
+import type { LeftTask, Task, TaskLog } from '../ports/work.ts';
 import type { TaskOutcome } from '../wire.ts';
 
 export type { TaskLog } from '../ports/work.ts';
@@ -14,6 +14,11 @@ export interface Executor {
    * `log` passes on what the work prints, in pieces of any size; who takes it cuts it to the record's limits.
    */
   run(task: Task, signal: AbortSignal, log: TaskLog): Promise<unknown>;
+  /**
+   * Where work can outlive the process that ran it: ends what an earlier process left of a task. Resolves with its
+   * outcome when it is proven gone, and with `unconfirmed` when this is closed before.
+   */
+  pursue?(task: LeftTask): Promise<TaskOutcome>;
   /** Frees what outlives a task, such as idle connections. No task runs any more. */
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@ import type { Config, Environment } from '../config.ts';
 import { FullstopError } from '../errors.ts';
 import { variableOf } from '../model-settings.ts';
 import { createAiExecutor } from './ai.ts';
+import type { ContainerExecutor } from './container.ts';
 import type { Executor } from './executor.ts';
 import { allowHosts, type HttpAllow } from './guard.ts';
 import { createHttpExecutor } from './http.ts';
@@ -13,10 +14,17 @@ export interface ExecutorsOptions {
   env: Environment;
   /** Lets more hosts through the guard of http nodes than the configuration does. */
   allow?: HttpAllow;
+  /** Runs container tasks; null: others must. */
+  containers?: ContainerExecutor | null;
 }
 
 /** What a worker can run, by node type: the same in the server and in a process of its own. */
-export function createExecutors({ config, env, allow = () => false }: ExecutorsOptions): Map<string, Executor> {
+export function createExecutors({
+  config,
+  env,
+  allow = () => false,
+  containers = null,
+}: ExecutorsOptions): Map<string, Executor> {
   const listed = allowHosts(config.httpAllow);
   const secrets = openSecrets(config.secrets, env);
   const executors: Record<string, HidingExecutor> = {
@@ -29,6 +37,7 @@ export function createExecutors({ config, env, allow = () => false }: ExecutorsO
       resolveSecret: async (reference) => variable(env, reference),
     });
   }
+  if (containers !== null) executors['container'] = containers;
   return new Map(Object.entries(executors).map(([type, executor]) => [type, resolvingSecrets(executor, secrets)]));
 }
 

@@ -113,6 +113,8 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseError(_: Dispatcher.DispatchController | null, error: Error & { code?: string }): void {
+    // What an abort closed fails once more, and an error with its stack trace takes longer than the abort.
+    if (this.#signal.aborted) return this.#fail(aborted);
     if (hasCode(error, 'FS_HTTP_BLOCKED')) return this.#fail(error);
     const code = refusedByUndici.has(error.code ?? '') ? 'FS_INVALID' : 'FS_HTTP_NETWORK';
     const message = messageOf(error) || error.code || 'failed';

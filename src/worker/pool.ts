@@ -78,6 +78,18 @@ export function createInProcessPool({
       else abort.abort(abortReason);
     },
 
+    pursue(task, report) {
+      const executor = executors.get(task.type);
+      if (executor?.pursue === undefined) return false;
+      executor.pursue(task).then(
+        (outcome) => {
+          if (outcome !== 'unconfirmed') report({ kind: 'aborted', outcome });
+        },
+        () => undefined,
+      );
+      return true;
+    },
+
     describe() {
       return { capabilities: [...executors.keys()], slots, held: running.size };
     },

@@ -165,6 +165,7 @@ export function resolvingSecrets(executor: HidingExecutor, source: SecretSource)
       const resolved = await withSecrets(task, source);
       return hidingSecrets(resolved.values, log, (log, hide) => executor.run(resolved.task, signal, log, hide));
     },
+    ...(executor.pursue === undefined ? {} : { pursue: executor.pursue.bind(executor) }),
     close: () => executor.close(),
   };
 }

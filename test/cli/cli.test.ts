@@ -589,6 +589,17 @@ describe('command line', () => {
     expect(terminal.stdout).to.match(/poll +while +Running +1 +iteration 7\n· check +http/);
   });
 
+  it('inspect prints the address for a viewer', async () => {
+    const inspection = { path: '/inspect/TOKEN', expiresAt: '2030-01-01T01:00:00.000Z' };
+    server.handlers['execution.inspect'] = () => inspection;
+    expect(await run('inspect', ID)).to.equal(0);
+    const url = `${server.url.replace('http', 'ws')}/inspect/TOKEN`;
+    expect(terminal.stdout).to.equal(`${url}\n`);
+    terminal.stdout = '';
+    expect(await run('inspect', ID, '--json')).to.equal(0);
+    expect(JSON.parse(terminal.stdout)).to.deep.equal({ ...inspection, url });
+  });
+
   it('receipt exits 4 when nobody asked for a stop', async () => {
     server.handlers['execution.receipt'] = () => {
       throw new FullstopError('FS_NOT_FOUND', 'expected a stop, found none');

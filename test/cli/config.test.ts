@@ -49,6 +49,8 @@ describe('configuration', () => {
       drainMs: 10_000,
       maxRunning: 10_000,
       retentionMs: 30 * DAY_MS,
+      inspect: true,
+      inspectOrigins: [],
       logLevel: 'info',
     });
   });
@@ -96,6 +98,15 @@ describe('configuration', () => {
     ['FULLSTOP_SECRETS', 'secrets', '@some/file', 'secrets', { kind: 'file', path: resolve('some/file') }],
     ['FULLSTOP_DRAIN_MS', 'drain-ms', '0', 'drainMs', 0],
     ['FULLSTOP_MAX_RUNNING', 'max-running', '1', 'maxRunning', 1],
+    ['FULLSTOP_INSPECT', 'inspect', '0', 'inspect', false],
+    ['FULLSTOP_INSPECT', 'inspect', '1', 'inspect', true],
+    [
+      'FULLSTOP_INSPECT_ORIGINS',
+      'inspect-origins',
+      'https://stately.ai, http://localhost:5173',
+      'inspectOrigins',
+      ['https://stately.ai', 'http://localhost:5173'],
+    ],
     ['FULLSTOP_RETENTION', 'retention', '12h', 'retentionMs', DAY_MS / 2],
     ['FULLSTOP_RETENTION', 'retention', '0', 'retentionMs', 0],
     ['FULLSTOP_LOG', 'log', 'silent', 'logLevel', 'silent'],
@@ -144,6 +155,12 @@ describe('configuration', () => {
     ['FULLSTOP_SECRETS', 'secrets', 'hunter2'],
     ['FULLSTOP_DRAIN_MS', 'drain-ms', '10s'],
     ['FULLSTOP_MAX_RUNNING', 'max-running', '0'],
+    ['FULLSTOP_INSPECT', 'inspect', 'no'],
+    ['FULLSTOP_INSPECT_ORIGINS', 'inspect-origins', '*'],
+    ['FULLSTOP_INSPECT_ORIGINS', 'inspect-origins', 'null'],
+    ['FULLSTOP_INSPECT_ORIGINS', 'inspect-origins', 'stately.ai'],
+    ['FULLSTOP_INSPECT_ORIGINS', 'inspect-origins', 'https://stately.ai/'],
+    ['FULLSTOP_INSPECT_ORIGINS', 'inspect-origins', 'https://stately.ai,,'],
     ['FULLSTOP_RETENTION', 'retention', '30 days'],
     ['FULLSTOP_RETENTION', 'retention', '99999999d'],
     ['FULLSTOP_LOG', 'log', 'verbose'],
@@ -246,7 +263,8 @@ describe('configuration', () => {
 
   it('shows as default what the default is', () => {
     for (const row of settings) {
-      if (['adminKey', 'httpAllow', 'dockerHost', 'images', 'models', 'secrets'].includes(row.key)) continue;
+      if (['adminKey', 'httpAllow', 'dockerHost', 'images', 'models', 'secrets', 'inspectOrigins'].includes(row.key))
+        continue;
       const value = row.key === 'dataDir' ? resolve(configDefaults.dataDir) : configDefaults[row.key];
       expect(row.parse(row.shown), row.env).to.deep.equal(value);
     }

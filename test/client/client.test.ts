@@ -52,6 +52,7 @@ describe('client', () => {
       ['execution.events', { id: ID, from: 7 }, (c) => c.executions.eventPage(ID, 7)],
       ['execution.stop', { id: ID }, (c) => c.executions.stop(ID)],
       ['execution.preview', { id: ID }, (c) => c.executions.preview(ID)],
+      ['execution.inspect', { id: ID }, (c) => c.executions.inspect(ID)],
       ['execution.receipt', { id: ID }, (c) => c.executions.receipt(ID)],
       ['execution.trigger', { id: ID, name: 'approve' }, (c) => c.executions.trigger(ID, 'approve')],
       [

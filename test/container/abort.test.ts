@@ -27,7 +27,7 @@ describe('the abort of a container', function () {
   });
 
   beforeEach(() => {
-    bench = new Bench(engine, { graceMs, proofMs: 2_000 });
+    bench = new Bench(engine, { graceMs, proofMs: 30_000 });
   });
 
   afterEach(async () => {
@@ -141,8 +141,8 @@ describe('the abort of a container', function () {
     const abort = new AbortController();
     let looks = 0;
     around('state', async (original) => {
-      const state = (await original()) as { running: boolean } | null;
-      if (state?.running === false && looks++ === 0) abort.abort();
+      const state = (await original()) as { ended: boolean } | null;
+      if (state?.ended === true && looks++ === 0) abort.abort();
       return state;
     });
     const ending = await bench.end(bench.task(bench.sh('echo done')), abort.signal);
@@ -151,6 +151,8 @@ describe('the abort of a container', function () {
   });
 
   it('which nothing can prove is unconfirmed, and pursued until it is gone', async () => {
+    await bench.close();
+    bench = new Bench(engine, { graceMs, proofMs: 1_000 });
     const abort = new AbortController();
     const { log, seen } = printed('up');
     const task = bench.task(bench.sh(obeying));
@@ -173,12 +175,14 @@ describe('the abort of a container', function () {
 
   it('of a creation that never answered ends what it made after all', async () => {
     const abort = new AbortController();
+    let made: Promise<unknown> = Promise.resolve();
     around('create', async (original) => {
-      setTimeout(() => void original(), 300);
+      made = new Promise((resolve) => setTimeout(resolve, 300)).then(original);
       abort.abort();
       throw Object.assign(new Error('no answer'), { details: { status: null, unsent: false } });
     });
     await bench.end(bench.task(bench.sh(obeying)), abort.signal);
+    await made;
     expect(bench.gone).to.have.lengthOf(1);
     expect(await bench.left()).to.equal(0);
   });
@@ -194,21 +198,23 @@ describe('the abort of a container', function () {
     const docker = new Docker({ host: '', socketPath: engine.dockerHost.replace('unix://', '') });
     await docker.getContainer(found?.id ?? '').pause();
     abort.abort();
-    expect(await running).to.include({ kind: 'aborted' });
+    expect(await running).to.include({ kind: 'aborted', outcome: 'aborted' });
     expect(await bench.left()).to.equal(0);
   });
 
   describe('by others', () => {
     it('is a failure to be tried again when somebody removes the container', async () => {
-      const { log, seen } = printed('up');
-      const task = bench.task(bench.sh(ignoring));
-      const running = bench.end(task, undefined, log);
-      await seen;
-      const [found] = await bench.engine.list({ 'fullstop.task': task.id });
-      await bench.engine.remove(found?.id ?? '');
-      const ending = await running;
-      expect(ending.kind).to.equal('failed');
-      if (ending.kind === 'failed') expect(ending.code).to.match(/^FS_CONTAINER_(ENGINE|EXIT)$/);
+      for (let times = 0; times < 5; times++) {
+        const { log, seen } = printed('up');
+        const task = bench.task(bench.sh(ignoring));
+        const running = bench.end(task, undefined, log);
+        await seen;
+        const [found] = await bench.engine.list({ 'fullstop.task': task.id });
+        await bench.engine.remove(found?.id ?? '');
+        const ending = await running;
+        expect(ending.kind).to.equal('failed');
+        if (ending.kind === 'failed') expect(ending.code).to.match(/^FS_CONTAINER_(ENGINE|EXIT)$/);
+      }
     });
   });
 
@@ -255,6 +261,18 @@ describe('the abort of a container', function () {
       expect(await bench.executor.reap(async () => false)).to.equal(1);
       expect(await foreign.left()).to.equal(0);
       await foreign.close();
+    });
+
+    it('of a task that somebody asks for: resolves when it is gone, with what it took', async () => {
+      const left = await orphan();
+      const other = await orphan();
+      const reaping = bench.executor.reap((taskId) => taskId !== left);
+      expect(await bench.executor.pursue({ id: left, type: 'container' })).to.equal('forced');
+      expect(await bench.left()).to.equal(1);
+      expect(await reaping).to.equal(1);
+      const asked = await Promise.all([1, 2].map(() => bench.executor.pursue({ id: other, type: 'container' })));
+      expect(asked).to.deep.equal(['forced', 'forced']);
+      expect(await bench.executor.pursue({ id: other, type: 'container' })).to.equal('aborted');
     });
 
     it('comes before the next attempt of the same node starts', async () => {

@@ -56,6 +56,15 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
       return items.map((item) => item.id.slice(-1));
     }
 
+    describe('findStart', () => {
+      it('finds an execution by its unique key, within its project', async () => {
+        await store.createExecution(newExecution({ id: a }, { uniqueKey: 'k', bodyHash: 'h' }));
+        expect(await store.findStart('default', 'k')).to.deep.equal({ id: a, bodyHash: 'h' });
+        expect(await store.findStart('other', 'k')).to.equal(null);
+        expect(await store.findStart('default', 'l')).to.equal(null);
+      });
+    });
+
     describe('createExecution', () => {
       it('stores the execution and its first events', async () => {
         const given = newExecution({

@@ -145,6 +145,17 @@ describe('admission', () => {
     expect(rig.work.started).to.have.length(1);
   });
 
+  it('answers a repeat with the first also when the workflow is full or disabled', async () => {
+    await rig.save(call('concurrency: { max: 1, onFull: refuse },'));
+    const first = await rig.start('call', {}, { idempotencyKey: 'k' });
+    expect(await codeOf(rig.start('call'))).to.equal('FS_RATE');
+    expect(await rig.start('call', {}, { idempotencyKey: 'k' })).to.equal(first);
+    await rig.store.setDisabled('default', 'call', true);
+    await rig.engine.workflowChanged('default', 'call');
+    expect(await codeOf(rig.start('call'))).to.equal('FS_DISABLED');
+    expect(await rig.start('call', {}, { idempotencyKey: 'k' })).to.equal(first);
+  });
+
   it('runs an execution whose creation was stored and whose answer was lost', async () => {
     await rig.save(call());
     let losses = 1;

@@ -264,6 +264,31 @@ nodes:
       expect(await rig.node(id, 'run')).to.include({ status: 'Failed', error: 'last words', attempt: 1 });
     });
 
+    it('starts no further item of a foreach, and lets those that run end by themselves', async () => {
+      const parent = await rig.run(`
+name: hasty-items
+failFast: true
+nodes:
+  bad: { type: http, with: { url: "http://bad/" } }
+  each:
+    type: foreach
+    items: "\${{ [1, 2, 3] }}"
+    concurrency: 1
+    body: { one: { type: http, with: { url: "http://one/" } } }
+`);
+      rig.work.fail(`${parent}/bad/-/1`);
+      await rig.settle();
+      rig = await rig.crash();
+      await rig.settle();
+      const [first, ...others] = await rig.children(parent);
+      expect(others).to.deep.equal([]);
+      rig.work.complete(`${first}/each/one/-/2`);
+      await rig.settle();
+      expect(await rig.statuses(parent)).to.deep.equal({ bad: 'Failed', each: 'Failed' });
+      expect(await rig.record(first ?? '')).to.include({ status: 'Complete' });
+      expect(await rig.children(parent)).to.have.length(1);
+    });
+
     it('keeps to that after a crash', async () => {
       rig = await rig.crash();
       await rig.settle();

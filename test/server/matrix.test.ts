@@ -92,6 +92,7 @@ const cases: Case[] = [
   { verb: 'execution.get', need: 'viewer', elsewhere: 'missing', success: 200, payload: running },
   { verb: 'execution.results', need: 'viewer', elsewhere: 'missing', success: 200, payload: running },
   { verb: 'execution.events', need: 'viewer', elsewhere: 'missing', success: 200, payload: running },
+  { verb: 'execution.inspect', need: 'viewer', elsewhere: 'missing', success: 201, payload: running },
   { verb: 'execution.stop', need: 'viewer', elsewhere: 'missing', success: 202, payload: running },
   { verb: 'execution.receipt', need: 'viewer', elsewhere: 'missing', success: 200, payload: stopped },
   { verb: 'execution.preview', need: 'viewer', elsewhere: 'missing', success: 200, payload: running },
@@ -292,6 +293,7 @@ describe('access matrix', () => {
       ['GET', '/results'],
       ['GET', '/stop'],
       ['POST', '/stop'],
+      ['POST', '/inspections'],
     ] as const) {
       const [a, b] = await Promise.all(
         [unseen, missing].map((id) => world.http(key, method, `/api/executions/${id}${path}`)),
@@ -329,6 +331,7 @@ describe('access matrix', () => {
       'execution.get',
       'execution.results',
       'execution.events',
+      'execution.inspect',
       'execution.receipt',
       'execution.preview',
       'key.list',

@@ -135,6 +135,9 @@ export class FakeEngine implements EngineApi {
     return null;
   }
   forget(): void {}
+  inspect() {
+    return () => undefined;
+  }
   metrics() {
     return this.#metrics;
   }

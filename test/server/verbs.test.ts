@@ -3,7 +3,7 @@ import { openapiDocument } from '../../src/server/openapi.ts';
 import { verbs } from '../../src/server/verbs/table.ts';
 import { ADMIN_KEY, ask, openWorld, type World } from './support.ts';
 
-/** docs/api.md, without subscriptions, `/metrics` and the two schema documents, and without what inspections add. */
+/** docs/api.md, without subscriptions, `/metrics` and the two schema documents. */
 const contract = `
 POST /api/workflows                      workflow.save
 GET /api/workflows                       workflow.list
@@ -15,6 +15,7 @@ GET /api/executions                      execution.list
 GET /api/executions/:id                  execution.get
 GET /api/executions/:id/results          execution.results
 GET /api/executions/:id/events           execution.events
+POST /api/executions/:id/inspections     execution.inspect
 POST /api/executions/:id/stop            execution.stop
 GET /api/executions/:id/stop             execution.receipt
 GET /api/executions/:id/stop?preview     execution.preview

@@ -11,7 +11,9 @@ import type { Bus, StopMessage } from '../../src/ports/bus.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
 import type { Ids } from '../../src/ports/ids.ts';
 import type { Commit, EventRow, ExecutionStore } from '../../src/ports/store.ts';
-import type { NodeWork, Task, WorkReport } from '../../src/ports/work.ts';
+import type { TaskRow } from '../../src/ports/task-queue.ts';
+import type { LeftTask, NodeWork, Task, TaskLog, WorkReport } from '../../src/ports/work.ts';
+import type { HeldTask, WorkerGate, WorkerLink } from '../../src/ports/workers.ts';
 import { composeEngine } from '../../src/runtime.ts';
 import type { ExecutionEvent, ExecutionRecord, Json, NodeRecord, StopReceipt } from '../../src/wire.ts';
 import { countingIds } from './seeds.ts';
@@ -102,10 +104,19 @@ export class FakeWork implements NodeWork {
   readonly aborted: string[] = [];
   ignoreAborts = false;
   dead = false;
+  /** Whether tasks leave something behind when their process dies. */
+  outlives = false;
+  /** What such tasks left, and who is told that it is gone. */
+  readonly pursued = new Map<string, (report: WorkReport) => void>();
+  /** Tasks at once. */
+  slots = Number.POSITIVE_INFINITY;
+  /** Slots that were reserved and not used yet. */
+  reserved = 0;
   /** What becomes of a task by itself; null: it waits for `answer`. */
   behave: (task: Task) => WorkReport | null = () => null;
   readonly #clock: VirtualClock;
   readonly #running = new Map<string, (report: WorkReport) => void>();
+  readonly #logs = new Map<string, TaskLog>();
   readonly #trace: (line: string) => void;
 
   constructor(clock: VirtualClock, trace: (line: string) => void) {
@@ -119,17 +130,30 @@ export class FakeWork implements NodeWork {
   }
 
   describe() {
-    return { capabilities: ['http'], slots: Number.POSITIVE_INFINITY, held: this.#running.size };
+    return { capabilities: ['http'], slots: this.slots, held: this.#running.size };
   }
 
-  reserve(): boolean {
+  reserve(type: string): boolean {
+    if (type !== 'http' || this.#running.size + this.reserved >= this.slots) return false;
+    this.reserved += 1;
     return true;
   }
 
-  release(): void {}
+  pursue({ id }: LeftTask, report: (report: WorkReport) => void): boolean {
+    if (this.outlives) this.pursued.set(id, report);
+    return this.outlives;
+  }
 
-  start(task: Task, report: (report: WorkReport) => void): void {
+  release(): void {
+    if (this.reserved === 0) throw new Error('a slot was released that was not reserved');
+    this.reserved -= 1;
+  }
+
+  start(task: Task, report: (report: WorkReport) => void, log: TaskLog = () => undefined): void {
     if (this.dead) return;
+    if (this.reserved === 0) throw new Error(`task ${task.id} was started without a slot`);
+    this.reserved -= 1;
+    this.#logs.set(task.id, log);
     if (this.started.some((other) => other.id === task.id)) throw new Error(`task ${task.id} was started twice`);
     this.#trace(`work.start ${task.id}`);
     this.started.push(structuredClone(task));
@@ -143,6 +167,10 @@ export class FakeWork implements NodeWork {
     this.#trace(`work.abort ${taskId}`);
     this.aborted.push(taskId);
     if (!this.ignoreAborts) this.#clock.defer(() => this.answer(taskId, { kind: 'aborted', outcome: 'aborted' }));
+  }
+
+  print(taskId: string, text: string, truncated?: boolean): void {
+    this.#logs.get(taskId)?.('stdout', text, truncated);
   }
 
   /** Reports on a running task: by its identity, or by its node's path where one task of it runs. */
@@ -165,6 +193,105 @@ export class FakeWork implements NodeWork {
 
   fail(idOrNode: string, error = 'broken', retryable = true): boolean {
     return this.answer(idOrNode, { kind: 'failed', error, code: 'FS_FAILED', retryable });
+  }
+}
+
+export interface FakeLinkOptions {
+  id?: string;
+  kind?: WorkerLink['kind'];
+  capabilities?: string[];
+  slots?: number;
+  project?: string | null;
+}
+
+/** A worker or agent of another process: does nothing by itself, and outlives the engine that it talks to. */
+export class FakeLink implements WorkerLink {
+  readonly workerId: string;
+  readonly kind: WorkerLink['kind'];
+  capabilities: string[];
+  slots: number;
+  project: string | null;
+  /** Every task that was pushed here, oldest first. */
+  readonly pushed: Task[] = [];
+  /** Tasks it was told to end. */
+  readonly cancelled: string[] = [];
+  /** Tokens of what it has, by task: it lists these. */
+  readonly held = new Map<string, string>();
+  /** The engine hung up. */
+  closed = false;
+  /** Called in the middle of a push. */
+  onRun: (task: Task) => void = () => undefined;
+  #rig: Rig | null = null;
+
+  constructor({ id, kind = 'worker', capabilities = ['http'], slots = 1, project = null }: FakeLinkOptions = {}) {
+    this.workerId = id ?? `${kind}-1`;
+    this.kind = kind;
+    this.capabilities = capabilities;
+    this.slots = slots;
+    this.project = project;
+  }
+
+  get name(): string {
+    return `name of ${this.workerId}`;
+  }
+
+  get #connected(): Rig {
+    if (this.#rig === null) throw new Error(`${this.workerId} was never connected`);
+    return this.#rig;
+  }
+
+  get gate(): WorkerGate {
+    return this.#connected.engine.workers;
+  }
+
+  run(task: Task, token: string): void {
+    this.pushed.push(structuredClone(task));
+    this.held.set(task.id, token);
+    this.onRun(task);
+  }
+
+  cancel(taskId: string): void {
+    this.cancelled.push(taskId);
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+
+  /** Says hello to a rig's engine; answers what goes on. */
+  async connect(rig: Rig, held: HeldTask[] = this.list()): Promise<string[]> {
+    this.#rig = rig;
+    const keep = await this.gate.connected(this, held);
+    await rig.settle();
+    return keep;
+  }
+
+  disconnect(): void {
+    this.gate.disconnected(this);
+  }
+
+  list(): HeldTask[] {
+    return [...this.held].map(([taskId, token]) => ({ taskId, token }));
+  }
+
+  beat(held: string[] = [...this.held.keys()]): string[] {
+    return this.gate.heartbeat(this, held);
+  }
+
+  /** Reports on a task, which it no longer has, and lets happen what follows; answers whether that was discarded. */
+  async report(taskId: string, report: WorkReport, token = this.held.get(taskId) ?? ''): Promise<boolean> {
+    this.held.delete(taskId);
+    const answer = this.gate.result(this, taskId, token, report);
+    await this.#connected.settle();
+    return (await answer).discarded;
+  }
+
+  complete(taskId: string, output: unknown = null): Promise<boolean> {
+    return this.report(taskId, { kind: 'completed', output });
+  }
+
+  print(taskId: string, text: string, truncated = false): void {
+    this.gate.log(this, taskId, this.held.get(taskId) ?? '', 'stdout', text, truncated);
   }
 }
 
@@ -220,6 +347,8 @@ export interface RigOptions extends Partial<EngineOptions> {
   expressions?: Expressions;
   intervene?: StoreGate['intervene'];
   behave?: FakeWork['behave'];
+  /** Of the in-process work; default: no limit. */
+  slots?: number;
 }
 
 export interface Rig {
@@ -253,6 +382,10 @@ export interface Rig {
   told(id: string): Promise<string[]>;
   output(id: string, path: string): Promise<Json | undefined>;
   receipt(id: string): Promise<StopReceipt>;
+  /** What is in the task queue. */
+  tasks(): Promise<TaskRow[]>;
+  /** Moves time on while these workers send their heartbeats. */
+  live(ms: number, ...links: FakeLink[]): Promise<void>;
   /** Ids of the children of an execution, in order of creation. */
   children(id: string): Promise<string[]>;
   /** Kills the engine as `kill -9` would; the answer runs on what it left. */
@@ -278,6 +411,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     expressions = createExpressions(),
     intervene,
     behave,
+    slots,
     ...engineOptions
   } = options;
   const clock = new VirtualClock(startMs);
@@ -290,6 +424,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
   if (intervene !== undefined) gate.intervene = intervene;
   const work = new FakeWork(clock, tell);
   if (behave !== undefined) work.behave = behave;
+  if (slots !== undefined) work.slots = slots;
   const bus = new RecordingBus(tell);
   const errors: string[] = [];
   const log: EnginePorts['log'] = {
@@ -397,6 +532,16 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
       return receipt;
     },
 
+    tasks: () => inner.listTasks(null, 1e6),
+
+    async live(ms, ...links) {
+      for (let left = ms; left > 0; left -= 2_000) {
+        await clock.advance(Math.min(2_000, left));
+        for (const link of links) link.beat();
+        await clock.settle();
+      }
+    },
+
     async children(id) {
       const { items } = await inner.listExecutions({ project: null, parent: id, limit: 1e6 });
       return items.map((item) => item.id).reverse();
@@ -438,9 +583,19 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
   return rig;
 }
 
-/** What holds of every stored execution at every moment (I1 to I3, events without gaps). @throws Error */
+/**
+ * What holds of every stored execution at every moment (I1 to I3, events without gaps, no task without its node).
+ * @throws Error
+ */
 export async function checkStore(store: ExecutionStore): Promise<void> {
   const { items } = await store.listExecutions({ project: null, withChildren: true, limit: 1e6 });
+  for (const { id, task } of await store.listTasks(null, 1e6)) {
+    const stored = await store.getExecution(task.executionId);
+    const row = stored?.nodes.find(({ key }) => `${task.executionId}/${key}` === task.idempotencyKey);
+    if (stored?.header.endedAtMs !== null) throw new Error(`task ${id} is in the queue, its execution has ended`);
+    if (row?.status !== 'Running' || row.attempt !== task.attempt)
+      throw new Error(`task ${id} is in the queue, its node is ${row?.status} with attempt ${row?.attempt}`);
+  }
   for (const { id } of items) {
     const stored = await store.getExecution(id);
     if (stored === null) continue;

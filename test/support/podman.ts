@@ -135,8 +135,9 @@ function installPackages(): void {
   if (needed.length > 0) spawnSync('apt-get', ['update'], { stdio: 'ignore', timeout: 120_000 });
   if (wanted.length > 0) install(wanted);
   if (needed.length === 0) return;
-  const { status, stderr } = install(needed);
-  if (status !== 0) throw new Error(`apt-get does not install ${needed.join(', ')}: ${stderr.trim().slice(-300)}`);
+  const { status, stderr, error } = install(needed);
+  if (status === 0) return;
+  throw new Error(`apt-get does not install ${needed.join(', ')}: ${error?.message ?? stderr.trim().slice(-300)}`);
 }
 
 /** One Podman with a storage, a state and a socket of its own. */

@@ -131,6 +131,8 @@ describe('a worker', () => {
     world.gate.link.run(taskOf('a'), 't');
     hand.finish(a);
     await world.gate.reported(a);
+    // Its answer has come too.
+    await until(() => world.gate.beats.at(-1)?.length === 0, 'it is held no more');
     world.gate.link.run(taskOf('a'), 't');
     await pause(50);
     expect(hand.started).to.deep.equal([a]);

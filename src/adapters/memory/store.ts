@@ -227,6 +227,13 @@ class MemoryExecutionStore implements MemoryStore {
     return this.#read(() => this.#executions.get(executionId)?.receipt ?? null);
   }
 
+  findStart(project: string, uniqueKey: string): ReturnType<ExecutionStore['findStart']> {
+    return this.#read(() => {
+      const [entry] = this.#all((each) => each.header.project === project && each.uniqueKey === uniqueKey);
+      return entry === undefined ? null : { id: entry.header.id, bodyHash: entry.bodyHash };
+    });
+  }
+
   claimAll(engine: string): Promise<number> {
     return this.#write(() => {
       const live = this.#all((entry) => !hasEnded(entry));

@@ -164,6 +164,11 @@ export class SqliteExecutionStore implements ExecutionStore {
     return (await this.#writer.call('listTasks', afterId ?? '', limit)).map(decodeTask);
   }
 
+  async findStart(project: string, uniqueKey: string): ReturnType<ExecutionStore['findStart']> {
+    const found = await this.#writer.call('findStart', project, uniqueKey);
+    return found === null ? null : { id: found[0], bodyHash: found[1] };
+  }
+
   claimAll(engine: string): Promise<number> {
     return this.#writer.call('claimAll', engine);
   }

@@ -82,13 +82,8 @@ export class Writer {
     const existing =
       this.#query<[string, string | null]>(
         'SELECT id, body_hash FROM executions JOIN starts USING (n) WHERE id = ?',
-      ).get(id) ??
-      (uniqueKey === null
-        ? undefined
-        : this.#query<[string, string | null]>(
-            'SELECT id, body_hash FROM starts JOIN executions USING (n) WHERE starts.project = ? AND unique_key = ?',
-          ).get(project, uniqueKey));
-    if (existing !== undefined) return { kind: 'exists', id: existing[0], sameBody: existing[1] === bodyHash };
+      ).get(id) ?? (uniqueKey === null ? null : this.findStart(project, uniqueKey));
+    if (existing !== null) return { kind: 'exists', id: existing[0], sameBody: existing[1] === bodyHash };
     if (parent !== null) {
       const owner = this.#query<[number, string | null]>(
         'SELECT status, stop_request FROM executions WHERE id = ?',
@@ -118,6 +113,14 @@ export class Writer {
     if (events !== null) this.#appendEvents(n, events);
     this.#nextNumber = n + 1;
     return { kind: 'created' };
+  }
+
+  findStart(project: string, uniqueKey: string): [id: string, bodyHash: string | null] | null {
+    return (
+      this.#query<[string, string | null]>(
+        'SELECT id, body_hash FROM starts JOIN executions USING (n) WHERE starts.project = ? AND unique_key = ?',
+      ).get(project, uniqueKey) ?? null
+    );
   }
 
   commit(commit: EncodedCommit): CommitOutcome | typeof COMMITTED {

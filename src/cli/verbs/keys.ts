@@ -28,9 +28,12 @@ export const define: Define = (command, cli) => {
 Examples:
   ${spell('keys')}
   ${spell('keys create ci --role operator --project web')}
+  ${spell('keys create build-1 --role worker --capability container ai')}
+  ${spell('keys create scanner --role agent --pool datacentre-a')}
   ${spell('keys delete 0190f0c2-8a1b-7c3d-9e4f-5a6b7c8d9e0f')}
 
-Roles: a viewer reads and stops; an operator starts and triggers too; an admin saves, deletes and manages keys.`,
+Roles: a viewer reads and stops; an operator starts and triggers too; an admin saves, deletes and manages keys.
+A worker's key is for ${spell('worker')}, an agent's for ${spell('agent')}.`,
   );
   command
     .command('list', { isDefault: true })

@@ -1,3 +1,4 @@
+import { hostname } from 'node:os';
 import { resolveConfig } from '../../config.ts';
 import { workerProtocol } from '../../worker/protocol.ts';
 import { type CommonOptions, type Define, spell, UsageError } from '../cli.ts';
@@ -45,11 +46,15 @@ A second one ends it at once.`,
         );
         const slots = parseSlots(slotsText, workerProtocol.slotsMax);
         const asked = capabilities === undefined ? null : parseNames('--capabilities', capabilities);
-        const [{ createExecutors }, { startWorker }] = await Promise.all([
-          import('../../worker/executors.ts'),
-          import('../../worker/worker.ts'),
-        ]);
-        const all = createExecutors({ config, env: cli.terminal.env });
+        const [{ claimInstallation, openContainers, reapLeftovers }, { createExecutors }, { startWorker }] =
+          await Promise.all([
+            import('../../worker/containers.ts'),
+            import('../../worker/executors.ts'),
+            import('../../worker/worker.ts'),
+          ]);
+        const { installation, release } = claimInstallation(name ?? hostname());
+        const containers = openContainers(config, installation);
+        const all = createExecutors({ config, env: cli.terminal.env, containers });
         const offered = asked ?? [...all.keys()];
         const unknown = offered.filter((type) => !all.has(type));
         if (unknown.length > 0) {
@@ -60,6 +65,10 @@ A second one ends it at once.`,
         const { url, key, clock, logger } = await prepareProcess(cli, options, config.logLevel);
         const executors = new Map([...all].filter(([type]) => offered.includes(type)));
         await Promise.all([...all].filter(([type]) => !offered.includes(type)).map(([, unused]) => unused.close()));
+        const stopReaping =
+          containers === null || !offered.includes('container')
+            ? null
+            : reapLeftovers(containers, (message) => logger.warn(message));
         return workUntilTold(
           cli,
           () =>
@@ -80,7 +89,10 @@ A second one ends it at once.`,
             text: `takes tasks of ${url}: ${offered.join(', ')}, ${count(slots, 'slot')}`,
             facts: { capabilities: offered, slots },
           },
-        );
+        ).finally(() => {
+          stopReaping?.();
+          release();
+        });
       }),
     );
 };

@@ -124,6 +124,20 @@ const events = verb({
   },
 });
 
+const inspect = verb({
+  name: 'execution.inspect',
+  summary: 'A path at which a Stately viewer watches the actors of an execution for one hour, without a key',
+  http: { method: 'POST', path: '/api/executions/:id/inspections' },
+  params: { id },
+  level: 'see',
+  answers: { 201: 'Inspection' },
+  errors: ['FS_DISABLED', 'FS_RATE'],
+  async run(context, caller, input) {
+    await seenExecution(context, caller, input.id);
+    return { status: 201, data: context.inspections.create(caller, input.id) };
+  },
+});
+
 const trigger = verb({
   name: 'execution.trigger',
   summary: 'Releases the holds that wait for a trigger, or the next that will',
@@ -220,4 +234,4 @@ async function fullRecord(context: Context, stored: StoredExecution): Promise<Ex
   return recordOf(stored, await compiledOf(context, header), receipt, context.clock.nowMs());
 }
 
-export const executionVerbs = [start, list, get, results, events, trigger, remove];
+export const executionVerbs = [start, list, get, results, events, inspect, trigger, remove];

@@ -13,6 +13,7 @@ import type { WorkerGate } from '../../ports/workers.ts';
 import type { Access, Caller, Level } from '../access.ts';
 import type { Act, Audit } from '../audit.ts';
 import type { FrozenSets } from '../frozen-sets.ts';
+import type { InspectionTokens } from '../inspection-tokens.ts';
 import type { ShapeName } from '../shapes.ts';
 
 /** What verbs work with. */
@@ -26,6 +27,7 @@ export interface Context {
   access: Access;
   audit: Audit;
   frozenSets: FrozenSets;
+  inspections: InspectionTokens;
   /** Hangs up on every socket that came with this key. */
   closeSocketsOf(keyId: string): void;
   /** How long a drain lets running attempts go on. */
