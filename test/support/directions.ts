@@ -100,7 +100,7 @@ export function breachesIn(file: string, text: string): string[] {
   const report = (index: number, what: string) => {
     found.push(`${file}:${code.slice(0, index).split('\n').length}: ${what}`);
   };
-  for (const match of code.matchAll(/\b(?:from|import)\s*\(?\s*(['"])([^'"\n]+)\1/g)) {
+  for (const match of code.matchAll(/(?<!['"])\b(?:from|import)\s*\(?\s*(['"])([^'"\n]+)\1/g)) {
     const imported = match[2] as string;
     const target = imported.startsWith('.') ? posix.join(dirname(file), imported) : imported;
     if (!mayImport(file, target)) report(match.index, `imports ${target}`);
