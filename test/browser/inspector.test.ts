@@ -2,6 +2,8 @@
 import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
+import { systemClock } from '../../src/adapters/system/clock.ts';
+import { startAgent } from '../../src/agent/agent.ts';
 import { Endpoint } from '../support/endpoint.ts';
 import { ServerProcess, until } from '../support/server-process.ts';
 import { openBrowser, openPage, seriousFaults } from './support.ts';
@@ -248,6 +250,50 @@ describe('inspector', function () {
     await dialog.getByRole('button', { name: 'Close' }).click();
     await shows(page, []);
     for (const id of [live, later]) expect((await server.record(id)).stoppedByUser).to.equal(true);
+  });
+
+  it('says before a kill what no stop can reach, and after it that this runs on and is discarded', async () => {
+    const { key } = await server.ok('POST', '/api/keys', {
+      name: 'far',
+      role: 'agent',
+      pool: 'lab',
+      project: 'default',
+    });
+    const quiet = { info() {}, warn() {}, error() {}, debug() {} };
+    const agent = startAgent({
+      url: server.url,
+      key,
+      pool: 'lab',
+      allow: ['sleep'],
+      slots: 1,
+      env: process.env,
+      clock: systemClock,
+      logger: quiet,
+      name: 'far',
+    });
+    try {
+      const id = await server.run({
+        name: 'far-away',
+        nodes: { scan: { type: 'agent', with: { pool: 'lab', tool: 'sleep', args: ['60'] } } },
+      } as { name: string });
+      await until(
+        'the claim',
+        () => server.ok('GET', `/api/executions/${id}/stop?preview=true`),
+        ({ cannotCancel }) => cannotCancel.length === 1,
+      );
+      const page = await open(`/executions/${id}`);
+      await kill(page);
+      const dialog = page.getByRole('alertdialog');
+      await dialog.getByText('Cannot be reached').waitFor();
+      expect(await dialog.innerText()).to.match(/scan External Agent .*it runs on, and its result will be discarded/);
+      await dialog.getByRole('button', { name: 'Kill workflow' }).click();
+      await page.getByText('Final record stored').waitFor();
+      await page.getByRole('row', { name: /^scan agent agent 1 runs on at its agent/ }).waitFor();
+      await page.getByText(/has run on for .* since the stop; its result will be discarded/).waitFor();
+      expect((await server.record(id)).nodes.scan.status).to.equal('Failed');
+    } finally {
+      await agent.close(0);
+    }
   });
 
   it('comes back to a server that is killed in the middle of a stop, and shows it to its end', async () => {
