@@ -79,15 +79,27 @@ export function timeline(events: readonly ExecutionEvent[]): TimelineRow[] {
   return [...rows.values()].filter(({ bars }) => bars.length > 0);
 }
 
+/** Nodes whose events are not loaded, or not kept any more: the record knows of their last attempt. */
+function withRecord(rows: TimelineRow[], nodes: ExecutionRecord['nodes']): TimelineRow[] {
+  const known = new Set(rows.map(({ name }) => name));
+  const others: TimelineRow[] = [];
+  for (const [name, { startedAt, endedAt, attempt, status }] of Object.entries(nodes)) {
+    if (known.has(name) || startedAt === null) continue;
+    const toMs = endedAt === null ? null : Date.parse(endedAt);
+    others.push({ key: name, name, bars: [{ attempt, fromMs: Date.parse(startedAt), toMs, look: status }] });
+  }
+  return [...others, ...rows];
+}
+
 export function TimelineTab({ execution, record }: { execution: ExecutionState; record: ExecutionRecord }) {
   const { events, firstSeq } = execution;
-  const all = useMemo(() => timeline(events), [events]);
+  const all = useMemo(() => withRecord(timeline(events), record.nodes), [events, record.nodes]);
   const { query } = useLocation();
   const scroller = useRef<HTMLDivElement>(null);
   const now = useNow();
   const chosen = Number(query.get('window') ?? '');
   const toMs = record.endedAt === null ? now : Date.parse(record.endedAt);
-  const allMs = all[0]?.bars[0]?.fromMs ?? Date.parse(record.createdAt);
+  const allMs = Date.parse(record.startedAt ?? record.createdAt);
   const fromMs = chosen > 0 ? Math.max(allMs, toMs - chosen) : allMs;
   const rows = chosen > 0 ? all.filter(({ bars }) => bars.some((bar) => (bar.toMs ?? toMs) >= fromMs)) : all;
   const { first, last } = useWindow(scroller, ROW_PX, rows.length);
