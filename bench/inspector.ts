@@ -105,12 +105,12 @@ async function scroll(page: Page, url: string): Promise<Figure[]> {
 }
 
 async function draw(page: Page, url: string, id: string): Promise<Figure> {
-  await page.goto(`${url}/executions/${id}?view=table`);
-  await page.getByRole('row', { name: /^n0_0 / }).waitFor();
+  await page.goto(`${url}/executions/${id}/logs`);
+  await page.locator('.empty').waitFor();
   const ms = await page.evaluate(async (wanted) => {
-    const button = [...document.querySelectorAll('button')].find(({ textContent }) => textContent === 'Graph');
+    const link = [...document.querySelectorAll('a')].find(({ textContent }) => textContent === 'Graph');
     const startMs = performance.now();
-    button?.click();
+    link?.click();
     while (document.querySelectorAll('.node, .mini').length < wanted) {
       if (performance.now() - startMs > 20_000) return Number.NaN;
       await new Promise(requestAnimationFrame);
