@@ -12,6 +12,7 @@ import type { BenchWorker } from '../worker.ts';
 import { calls } from '../workflows.ts';
 
 const ROUNDS = 3;
+const STOP_ROUNDS = 5;
 /** More than are ever parked: none of them waits for the proof that another one has ended. */
 const PARKING_SLOTS = 1_000;
 /** Between two stops of one: what the one before has left is done. */
@@ -39,7 +40,7 @@ export const workers: Figure = {
     const told = await openParking(bench, false);
     const measures = [
       await oneByOne(bench, told, count, 'stop in a worker, one by one', atOnce),
-      await allAtOnce(bench, told, count, bench.quick ? 1 : ROUNDS, `stop in a worker, ${count} at once`, atOnce),
+      await allAtOnce(bench, told, count, bench.quick ? 1 : STOP_ROUNDS, `stop in a worker, ${count} at once`, atOnce),
     ];
     const deaf = await openParking(bench, true);
     measures.push(

@@ -48,8 +48,11 @@ export interface DispatcherOptions {
   agentLeaseMs: number;
   /** The pool of this process, and the name its claims bear: no other process may ever have it. */
   local: { id: string; work: NodeWork };
-  /** The result of a task that nobody wants any more came in; its payload is dropped. */
-  discarded(taskId: string): void;
+  /**
+   * A worker of this project (null: of all) says how a task ended that is not known here any more. `counts`: it is a
+   * result, and the first of that task; its payload is dropped.
+   */
+  late(taskId: string, report: WorkReport, project: string | null, counts: boolean): void;
 }
 
 const DISCARDED_MAX = 10_000;
@@ -496,7 +499,7 @@ export class Dispatcher implements WorkerGate {
     const entry = this.#entries.get(taskId);
     if (entry === undefined) {
       const isResult = report.kind === 'completed' || report.kind === 'failed';
-      if (isResult && this.#noteDiscarded(taskId)) this.#options.discarded(taskId);
+      this.#options.late(taskId, report, link.project, isResult && this.#noteDiscarded(taskId));
       return { discarded: true };
     }
     const { claim } = entry.row;

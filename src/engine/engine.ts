@@ -14,6 +14,7 @@ import type {
   RecoverableExecution,
   StopRequestOutcome,
 } from '../ports/store.ts';
+import type { WorkReport } from '../ports/work.ts';
 import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
 import { Admission } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
@@ -26,7 +27,7 @@ import { type InspectionObserver, Inspections } from './inspection.ts';
 import { registryLogic } from './registry.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
-import { StopReport } from './stop-report.ts';
+import { confirm, StopReport } from './stop-report.ts';
 import { type Timer, Timers } from './timers.ts';
 import { eventOf, itemOf, previewOf } from './views.ts';
 import { graphAt, type KnownWorkflow, Workflows } from './workflows.ts';
@@ -157,7 +158,7 @@ class Engine implements EngineApi, HostEnvironment {
       workerLeaseMs: options.workerLeaseMs,
       agentLeaseMs: options.agentLeaseMs,
       local: { id: `${LOCAL}${this.id}`, work: ports.work },
-      discarded: (taskId) => this.#discarded(taskId),
+      late: (taskId, report, project, counts) => this.#late(taskId, report, project, counts),
     });
     this.#workflows = new Workflows(ports.store);
     this.#admission = new Admission(options.maxRunning, () => this.#admits());
@@ -721,12 +722,13 @@ class Engine implements EngineApi, HostEnvironment {
     return this.dispatcher;
   }
 
-  /** A result that nobody wants any more: counted in the receipt of its execution's stop, its payload dropped. */
-  #discarded(taskId: string): void {
-    this.counters.lateResultsDiscarded += 1;
+  /** The end of a task that nobody waits for any more: the receipt of its execution's stop follows. */
+  #late(taskId: string, report: WorkReport, project: string | null, counts: boolean): void {
+    if (counts) this.counters.lateResultsDiscarded += 1;
     const id = taskId.slice(0, taskId.indexOf('/'));
     const host = this.#hosts.get(id) ?? this.#pursued.get(id);
     if (host?.stopReport != null) {
+      if (!counts) return;
       host.stopReport.resultDiscarded();
       if (host.over) this.receiptChanged(host);
       return;
@@ -734,12 +736,16 @@ class Engine implements EngineApi, HostEnvironment {
     this.#receiptTurn = this.#receiptTurn.then(async () => {
       const receipt = await this.store.getReceipt(id);
       if (receipt === null) return;
-      receipt.lateResultsDiscarded += 1;
+      const confirms = confirm(receipt, taskId, report, this.clock.nowMs());
+      if (!counts && !confirms) return;
+      // A token is no longer known: that of another project's worker cannot have been one.
+      if (project !== null && (await this.store.getHeader(id))?.project !== project) return;
+      if (counts) receipt.lateResultsDiscarded += 1;
       await this.store.putReceipt(receipt);
       this.bus.receipt(receipt);
     });
     this.#receiptTurn = this.#receiptTurn.catch((error: unknown) =>
-      this.log.warn({ taskId, error: messageOf(error) }, 'a discarded result was not counted'),
+      this.log.warn({ taskId, error: messageOf(error) }, 'a late report did not reach its receipt'),
     );
   }
 

@@ -959,6 +959,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.stopReport?.taskTold(slot, id);
     const how = this.#desk.abort(slot);
     if (how === 'told') return;
+    if (how === 'unknown' && this.#afterCrash && this.#desk.pursue(slot)) return;
     const outcome =
       how === 'ended' ? 'finishedFirst' : how === 'unknown' && this.#afterCrash ? 'aborted' : 'neverStarted';
     this.stopReport?.taskEnded(id, { kind: 'aborted', outcome }, nowMs);
@@ -967,7 +968,8 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
   #taskGone(slot: Slot): void {
-    if (this.#desk.abort(slot) === 'told') {
+    const how = this.#desk.abort(slot);
+    if (how === 'told' || (how === 'unknown' && this.#desk.pursue(slot))) {
       this.stopReport?.taskTold(slot, slot.attemptId);
       return;
     }

@@ -99,7 +99,7 @@ export class StopReport {
   taskEnded(id: string, report: WorkReport, nowMs: number): boolean {
     const task = this.#tasks.get(id);
     if (task === undefined || !this.#open.delete(id)) return false;
-    task.outcome = report.kind === 'aborted' ? report.outcome : report.kind === 'lost' ? 'aborted' : 'finishedFirst';
+    task.outcome = outcomeOf(report);
     task.ms = this.#since(nowMs);
     this.saved = false;
     this.receipt.unconfirmed = this.#open.size;
@@ -150,4 +150,21 @@ export class StopReport {
 
 function placeOf({ node, iterations, attempt }: StopReceipt['tasks'][number]): string {
   return `${node}/${iterations?.join() ?? '-'}/${attempt}`;
+}
+
+/** A task's end, told when its execution had left memory; false: the receipt does not wait for it. */
+export function confirm(receipt: StopReceipt, taskId: string, report: WorkReport, nowMs: number): boolean {
+  const [, path, iterations, attempt] = /^[^/]+\/(.+)\/([^/]+)\/(\d+)$/.exec(taskId) ?? [];
+  const place = `${path}/${iterations?.replaceAll(/@\d+/g, '')}/${attempt}`;
+  const task = receipt.tasks.find((one) => one.outcome === 'unconfirmed' && placeOf(one) === place);
+  if (task === undefined) return false;
+  task.outcome = outcomeOf(report);
+  task.ms = Math.max(0, nowMs - Date.parse(receipt.requestedAt));
+  receipt.unconfirmed = receipt.tasks.filter(({ outcome }) => outcome === 'unconfirmed').length;
+  return true;
+}
+
+function outcomeOf(report: WorkReport): TaskOutcome {
+  if (report.kind === 'aborted') return report.outcome;
+  return report.kind === 'lost' ? 'aborted' : 'finishedFirst';
 }

@@ -223,6 +223,18 @@ export class TaskDesk {
     return how;
   }
 
+  /**
+   * The process that ran the task is gone, what it started may not be: its report follows when that is proven.
+   * false: nothing of the kind can be left.
+   */
+  pursue(slot: Slot): boolean {
+    const id = slot.attemptId;
+    const { type } = slot.node.type;
+    if (!this.#host.env.work.pursue({ id, type }, (report) => void this.#host.reported(id, report))) return false;
+    this.#inFlight.set(id, slot);
+    return true;
+  }
+
   abortAll(): void {
     for (const [id, slot] of this.#inFlight) {
       if (slot.queuedTask === null) this.#host.env.work.abort(id);

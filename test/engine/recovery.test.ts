@@ -228,6 +228,31 @@ describe('recovery', function () {
     expect(receipt.tasks.map(({ outcome }) => outcome)).to.deep.equal(['aborted']);
   });
 
+  for (const halted of [true, false]) {
+    it(`after a stop ${halted ? 'that was halted' : 'nobody heard of'}, what outlived its process is unconfirmed until proven gone`, async () => {
+      let rig = await openRig();
+      const id = await rig.run('{ name: single, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+      rig.work.ignoreAborts = true;
+      if (halted) await rig.stop(id);
+      else await rig.store.requestStop(id, { requestId: 'r', requestedAtMs: rig.clock.nowMs() });
+      rig = await rig.crash(1_000, { outlives: true });
+      await rig.advance(5_000);
+      expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER });
+      expect(rig.work.started).to.deep.equal([]);
+      const open = await rig.receipt(id);
+      expect(open.tasks.map(({ outcome }) => outcome)).to.deep.equal(['unconfirmed']);
+      expect(open.unconfirmed).to.equal(1);
+      await rig.advance(3_000);
+      expect([...rig.work.pursued.keys()]).to.deep.equal([`${id}/a/-/1`]);
+      rig.work.pursued.get(`${id}/a/-/1`)?.({ kind: 'aborted', outcome: 'forced' });
+      await rig.settle();
+      const closed = await rig.receipt(id);
+      expect(closed.tasks[0]).to.include({ outcome: 'forced', ms: 9_000 });
+      expect(closed).to.include({ unconfirmed: 0, lateResultsDiscarded: 0 });
+      expect((await rig.told(id)).at(-1)).to.equal('execution.failed');
+    });
+  }
+
   it('after a timeout whose work was still aborting goes on to its end', async () => {
     let rig = await openRig();
     const id = await rig.run('{ name: single, timeout: 5s, nodes: { a: { type: http, with: { url: "http://a/" } } } }');

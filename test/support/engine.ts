@@ -349,6 +349,8 @@ export interface RigOptions extends Partial<EngineOptions> {
   behave?: FakeWork['behave'];
   /** Of the in-process work; default: no limit. */
   slots?: number;
+  /** As that of FakeWork. */
+  outlives?: boolean;
 }
 
 export interface Rig {
@@ -412,6 +414,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     intervene,
     behave,
     slots,
+    outlives = false,
     ...engineOptions
   } = options;
   const clock = new VirtualClock(startMs);
@@ -425,6 +428,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
   const work = new FakeWork(clock, tell);
   if (behave !== undefined) work.behave = behave;
   if (slots !== undefined) work.slots = slots;
+  work.outlives = outlives;
   const bus = new RecordingBus(tell);
   const errors: string[] = [];
   const log: EnginePorts['log'] = {
