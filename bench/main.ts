@@ -1,4 +1,5 @@
 /** `npm run bench`: what the README claims, measured. */
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -48,6 +49,7 @@ ${figures.map(({ name, about }) => `                     ${name.padEnd(16)} ${ab
   --json FILE      the figures as JSON too
   --strict         exit 1 when a figure is over its limit; otherwise only when a check fails
   --cpu-prof       profile the server's threads, and print where their time went while it was measured
+  --inspector      the page instead, in Chromium: its size, a long list, a large graph, a busy execution
   --dir DIRECTORY  where data directories are made: on a disk, not in memory (${tmpdir()})
   --help
 
@@ -63,6 +65,7 @@ const { values: options } = parseArgs({
     strict: { type: 'boolean', default: false },
     'cpu-prof': { type: 'boolean', default: false },
     dir: { type: 'string', default: tmpdir() },
+    inspector: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
@@ -187,4 +190,7 @@ function report(verdicts: Verdict[], around: Around[], faults: string[], skipped
 }
 
 if (options.help) process.stdout.write(usage);
-else await main();
+else if (options.inspector) {
+  const page = join(import.meta.dirname, 'inspector.ts');
+  process.exitCode = spawnSync(process.execPath, [page], { stdio: 'inherit' }).status ?? 1;
+} else await main();

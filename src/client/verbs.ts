@@ -80,6 +80,8 @@ export interface Health {
   engine?: EngineItem;
   /** Tasks that wait for a capability which nobody here offers, by capability. */
   missing?: Record<string, number>;
+  /** Whose key this is. */
+  caller?: { name: string; role: Role /** null: all projects. */; project: string | null };
 }
 
 type Verb<Payload, Answer> = { payload: Payload; answer: Answer };

@@ -6,6 +6,7 @@ import { call, errorBody, parse, unauthenticated } from './call.ts';
 import { assertPlainJson, refuseKey } from './json.ts';
 import type { Metrics } from './metrics.ts';
 import type { Origins } from './origins.ts';
+import { addPage, pageFolder } from './page.ts';
 import type { Context, Verb } from './verbs/verb.ts';
 
 export const BODY_BYTES_MAX = 1_048_576;
@@ -199,7 +200,9 @@ function parseJson(text: string): unknown {
 }
 
 function addPages(app: FastifyInstance, context: Context, metrics: Metrics): void {
-  app.get('/', (_request, reply) => reply.redirect('/docs'));
+  const folder = pageFolder();
+  if (folder === null) app.get('/', (_request, reply) => reply.redirect('/docs'));
+  else addPage(app, folder);
 
   app.get('/first-visit', (request, reply) => {
     const { token } = request.query as { token?: unknown };

@@ -100,6 +100,7 @@ describe('package', function () {
     const files = readdirSync(join(consumer, 'node_modules', 'fullstop'), { recursive: true, encoding: 'utf8' });
     expect(files).to.include.members([
       'bin/fullstop.js',
+      'inspector/dist/index.html',
       'dist/src/cli/main.js',
       'dist/src/client/index.d.ts',
       'dist/workflow.schema.json',

@@ -16,6 +16,10 @@ type Step = (write: boolean) => string[] | Promise<string[]>;
 
 const steps: Record<string, Step> = {
   types: () => runTool('typescript/bin/tsc', '-p', '.'),
+  'types of inspector/': () => [
+    ...runTool('typescript/bin/tsc', '-p', 'inspector'),
+    ...runTool('typescript/bin/tsc', '-p', 'test/browser'),
+  ],
   'lint and format': (write) =>
     runTool('@biomejs/biome/bin/biome', 'check', '--error-on-warnings', ...(write ? ['--write'] : [])),
   'import directions': breaches,

@@ -86,7 +86,15 @@ const health = verb({
     const trouble = [...new Set([store.trouble(), engine.trouble()])].filter((found) => found !== null);
     const seen = allows(caller, 'see');
     const missing = gate === null ? {} : { missing: gate.missing() };
-    const details = seen ? { admissionPaused: engine.admissionPaused(), engine: engine.describe(), ...missing } : null;
+    const details =
+      seen && caller !== null
+        ? {
+            admissionPaused: engine.admissionPaused(),
+            engine: engine.describe(),
+            ...missing,
+            caller: { name: caller.name, role: caller.role, project: caller.project },
+          }
+        : null;
     if (trouble.length === 0) return { status: 200, data: { status: 'ok', ...details } };
     const message = seen ? trouble.join('; ') : 'the server does not take work now: ask with a key for the reason';
     return { status: 503, data: { status: 'unavailable', code: 'FS_UNAVAILABLE', message, details } };
