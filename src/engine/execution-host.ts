@@ -2,9 +2,8 @@ import { type Actor, createActor } from 'xstate';
 import type { ExecutionEvent as MachineEvent, NodeEvent, Verdict } from '../../machines/events.ts';
 import { type ExecutionEdge, executionMachine, executionStatusOf } from '../../machines/execution.machine.ts';
 import { type NodeMode, nodeMachines, nodeStatusOf } from '../../machines/node.machine.ts';
-import type { CompiledNode, CompiledWorkflow, Graph } from '../definition/types.ts';
+import type { CompiledWorkflow, Graph } from '../definition/types.ts';
 import { hasCode, messageOf, STOPPED_MESSAGE } from '../errors.ts';
-import type { ExpressionScope } from '../ports/expressions.ts';
 import type {
   Commit,
   CommitOutcome,
@@ -20,9 +19,23 @@ import type { WorkReport } from '../ports/work.ts';
 import type { DeliveryPath, ExecutionEventType, Json, NodeStatus } from '../wire.ts';
 import { type ChildEnd, ChildrenDriver } from './children.ts';
 import type { HostEnvironment } from './environment.ts';
-import { attemptId, iterationIndexes } from './identity.ts';
+import { ExpressionData, isBig } from './expression-data.ts';
+import { iterationIndexes } from './identity.ts';
+import { chain, settle } from './maybe-promise.ts';
 import { discardActor, executionLogic } from './registry.ts';
 import { type Ready, Scope, Slot } from './slot.ts';
+import {
+  hasLiveNodes,
+  isIterating,
+  isMet,
+  isParkedStage,
+  isWithin,
+  loopStateOf,
+  samePrefix,
+  scopeKey,
+  stageOf,
+  typeName,
+} from './stages.ts';
 import { StopReport } from './stop-report.ts';
 import { TaskDesk } from './task-desk.ts';
 import type { Timer } from './timers.ts';
@@ -34,9 +47,6 @@ interface Effect {
 }
 
 type StopIntent = NonNullable<HeaderRow['stop']>;
-
-/** Outputs larger than this are read from the store when an expression needs them. */
-const OUTPUT_IN_MEMORY_BYTES = 65_536;
 
 const STORE_RETRY_MS = 500;
 
@@ -52,6 +62,7 @@ export class ExecutionHost implements ExecutionEdge {
   readonly workflow: CompiledWorkflow;
   readonly graph: Graph;
   header: HeaderRow;
+  readonly data = new ExpressionData(this);
   actor!: Actor<typeof executionMachine>;
   root!: Scope;
   readonly live = new Set<Slot>();
@@ -423,7 +434,7 @@ export class ExecutionHost implements ExecutionEdge {
       concluded({ error: `outputs: ${messageOf(error)}`, errorCode: 'FS_EXPRESSION' });
     let outputs: unknown;
     try {
-      outputs = this.#outputs();
+      outputs = this.data.outputs();
     } catch (error) {
       failed(error);
       return;
@@ -434,30 +445,6 @@ export class ExecutionHost implements ExecutionEdge {
         (error) => later(() => failed(error)),
       );
     else done(outputs);
-  }
-
-  #outputs(): unknown | Promise<unknown> {
-    const { outputs } = this.workflow;
-    if (outputs !== null && this.header.bodyPath === null) {
-      const scope = this.#expressionScope(this.root, this.workflow.outputReads, null);
-      return chain(scope, (ready) => this.env.expressions.render(outputs, ready));
-    }
-    const nodes = this.header.bodyPath === null ? this.root.graph.leaves : this.root.graph.nodes;
-    return this.#outputsOf(this.root, nodes);
-  }
-
-  #outputsOf(scope: Scope, nodes: readonly CompiledNode[]): Record<string, unknown> | Promise<Record<string, unknown>> {
-    const found: Record<string, unknown> = {};
-    const waits: Promise<void>[] = [];
-    for (const node of nodes) {
-      const slot = scope.slots[node.index];
-      const output = slot === undefined ? null : this.#outputOf(slot);
-      found[node.name] = null;
-      put(output, waits, (value) => {
-        found[node.name] = value;
-      });
-    }
-    return waits.length === 0 ? found : Promise.all(waits).then(() => found);
   }
 
   // ------------------------------------------------------------------ starting a node
@@ -478,7 +465,7 @@ export class ExecutionHost implements ExecutionEdge {
       }
       const { condition } = node;
       settle(
-        chain(this.#scopeOf(slot), (scope) => this.env.expressions.evaluate(condition, scope)),
+        chain(this.data.scopeOf(slot), (scope) => this.env.expressions.evaluate(condition, scope)),
         (value) => {
           if (slot.settled || this.over) return;
           if (value === true) this.#render(slot, refuse);
@@ -518,7 +505,7 @@ export class ExecutionHost implements ExecutionEdge {
     const { kind } = node.type.run;
     const template = kind === 'items' ? (node.keys.items ?? null) : node.with;
     if (template === null || kind === 'hold' || kind === 'loop') return null;
-    return chain(this.#scopeOf(slot), (scope) => this.env.expressions.render(template, scope));
+    return chain(this.data.scopeOf(slot), (scope) => this.env.expressions.render(template, scope));
   }
 
   #spawnRendered(slot: Slot): void {
@@ -653,13 +640,13 @@ export class ExecutionHost implements ExecutionEdge {
         slot.error = null;
         slot.errorCode = null;
       }
-      if (!snapshotDone(snapshot.status)) {
+      if (snapshot.status !== 'done') {
         const parked = isParkedStage(slot);
         if (wasParked !== parked) this.busy += parked ? -1 : 1;
       } else if (wasParked) this.busy += 1;
     }
     this.#markDirty(slot);
-    if (snapshotDone(snapshot.status)) {
+    if (snapshot.status === 'done') {
       this.#settle(slot, context.failure, nowMs);
       return;
     }
@@ -711,7 +698,7 @@ export class ExecutionHost implements ExecutionEdge {
         slot.error = null;
         slot.errorCode = null;
         this.#results.push({ id: slot.attemptId, key: slot.key, output: (slot.output ?? null) as Json });
-        if (exceeds(slot.output, OUTPUT_IN_MEMORY_BYTES) > OUTPUT_IN_MEMORY_BYTES) slot.output = undefined;
+        if (isBig(slot.output)) slot.output = undefined;
         this.event('node.completed', slot, null);
         this.env.counters.nodesEnded += 1;
         met = true;
@@ -848,7 +835,7 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   /** A read that waits until the store answers: a node does not fail because a database rests. */
-  async #read<T>(read: () => Promise<T>): Promise<T> {
+  async read<T>(read: () => Promise<T>): Promise<T> {
     for (;;) {
       try {
         return await read();
@@ -1041,7 +1028,7 @@ export class ExecutionHost implements ExecutionEdge {
       if (!still()) return;
       try {
         settle(
-          chain(this.#loopScope(slot, next), (scope) =>
+          chain(this.data.loopScope(slot, next), (scope) =>
             chain(this.env.expressions.evaluate(condition ?? 'false', scope), (value) => ({
               value,
               last: scope.iter?.last ?? null,
@@ -1118,7 +1105,7 @@ export class ExecutionHost implements ExecutionEdge {
       this.deliver(slot, { type: 'iteration.ended', failure, atMs: nowMs });
       return;
     }
-    const last = this.#outputsOf(scope, scope.graph.nodes);
+    const last = this.data.outputsOf(scope, scope.graph.nodes);
     if (last instanceof Promise) {
       last.then(
         (value) => {
@@ -1155,103 +1142,6 @@ export class ExecutionHost implements ExecutionEdge {
           if (isWithin(inner, slot)) this.deliver(inner, { type: 'stop.graceElapsed' });
       }),
     );
-  }
-
-  // ------------------------------------------------------------------ expressions
-
-  #scopeOf(slot: Slot): ExpressionScope | Promise<ExpressionScope> {
-    return this.#expressionScope(slot.scope, slot.node.reads, null);
-  }
-
-  #loopScope(slot: Slot, index: number): ExpressionScope | Promise<ExpressionScope> {
-    const last = index === 0 ? null : this.#lastOf(slot);
-    return chain(last, (value) => this.#expressionScope(slot.scope, slot.node.reads, { index, last: value }));
-  }
-
-  #lastOf(slot: Slot): Record<string, unknown> | null | Promise<Record<string, unknown> | null> {
-    if (slot.last !== undefined) return slot.last;
-    // Restored: the iteration before the current one, or the current one where that is over.
-    const over = slot.body?.over === true;
-    if (over && slot.body !== null)
-      return chain(this.#outputsOf(slot.body, slot.body.graph.nodes), (value) => (slot.last = value));
-    const body = slot.node.body as Graph;
-    const iterations = [...slot.scope.iterations, `${slot.index - 1}@${slot.attempt}`];
-    return this.#read(() => this.env.store.load(this.header.id)).then(async (stored) => {
-      const last: Record<string, unknown> = {};
-      for (const node of body.nodes) {
-        const row = stored?.nodes.find((r) => r.path === node.path && r.iterations.join() === iterations.join());
-        const output =
-          row?.hasOutput === true
-            ? await this.#read(() => this.env.store.readResult(attemptId(this.header.id, row.key, row.attempt)))
-            : null;
-        last[node.name] = output ?? null;
-      }
-      slot.last = last;
-      return last;
-    });
-  }
-
-  #expressionScope(
-    scope: Scope,
-    reads: readonly string[],
-    iter: { index: number; last: Record<string, unknown> | null } | null,
-  ): ExpressionScope | Promise<ExpressionScope> {
-    const base = this.env.expressionRoots(this);
-    const nodes: ExpressionScope['nodes'] = {};
-    const result: ExpressionScope = { input: base.input, nodes, execution: base.execution };
-    if (base.item !== undefined) {
-      result.item = base.item.item;
-      result.itemIndex = base.item.itemIndex;
-    }
-    const waits: Promise<void>[] = [];
-    if (iter !== null) result.iter = iter;
-    else {
-      const loop = this.#loopAround(scope);
-      if (loop !== null) {
-        const last = loop.index === 0 ? null : loop.host.#lastOf(loop);
-        put(last, waits, (value) => {
-          result.iter = { index: loop.index, last: value };
-        });
-      }
-    }
-    for (const name of reads) {
-      const found = this.#find(scope, name);
-      if (found === null) continue;
-      const entry = { output: null as unknown, status: found.status as string, error: found.error };
-      nodes[name] = entry;
-      const output = found.host.#outputOf(found);
-      put(output, waits, (value) => {
-        entry.output = value;
-      });
-    }
-    return waits.length === 0 ? result : Promise.all(waits).then(() => result);
-  }
-
-  /** The loop in whose body this is, also across a foreach into its parent. */
-  #loopAround(scope: Scope): Slot | null {
-    if (scope.outer !== null) return scope.outer;
-    const above = this.header.bodyPath === null ? null : this.env.parentSlot(this);
-    return above === null ? null : above.host.#loopAround(above.scope);
-  }
-
-  /** The node of that name in this scope or an enclosing one, also across a foreach into its parent. */
-  #find(scope: Scope, name: string): Slot | null {
-    for (let place: Scope | null = scope; place !== null; place = place.outer?.scope ?? null) {
-      const node = place.graph.byName.get(name);
-      if (node !== undefined) return place.slots[node.index] ?? null;
-    }
-    const above = this.header.bodyPath === null ? null : this.env.parentSlot(this);
-    return above === null ? null : above.host.#find(above.scope, name);
-  }
-
-  #outputOf(slot: Slot): unknown | Promise<unknown> {
-    if (!slot.hasOutput) return null;
-    if (slot.output !== undefined) return slot.output;
-    return this.#read(() => this.env.store.readResult(slot.attemptId)).then((value) => {
-      const output = value ?? null;
-      if (exceeds(output, OUTPUT_IN_MEMORY_BYTES) <= OUTPUT_IN_MEMORY_BYTES) slot.output = output;
-      return output;
-    });
   }
 
   // ------------------------------------------------------------------ triggers
@@ -1700,90 +1590,4 @@ export class ExecutionHost implements ExecutionEdge {
     }
     this.env.parkedMayHaveChanged(this);
   }
-}
-
-function snapshotDone(status: string): boolean {
-  return status === 'done';
-}
-
-function stageOf(value: unknown): string {
-  return typeof value === 'string' ? value : 'looping';
-}
-
-/** Where a loop is; null when it has ended or is between tries. */
-function loopStateOf(slot: Slot): string | null {
-  const value = slot.actor?.getSnapshot().value as { looping?: string } | string | undefined;
-  return typeof value === 'object' ? (value.looping ?? null) : null;
-}
-
-function isIterating(slot: Slot): boolean {
-  return ['iterating', 'closing', 'finishing'].includes(loopStateOf(slot) ?? '');
-}
-
-/** Whether a node of this loop's body, or deeper, has not settled. */
-function hasLiveNodes(rows: Map<string, NodeRow[]>, loop: NodeRow): boolean {
-  for (const list of rows.values()) {
-    for (const row of list) {
-      if (row.machine !== null && row.path.startsWith(`${loop.path}/`) && samePrefix(row.iterations, loop.iterations))
-        return true;
-    }
-  }
-  return false;
-}
-
-/** Waits for an instant or a trigger: costs memory only. */
-function isParkedStage(slot: Slot): boolean {
-  return slot.stage === 'held' || slot.stage === 'waiting';
-}
-
-function isMet(slot: Slot): boolean {
-  return (
-    slot.status === 'Complete' || slot.status === 'Skipped' || (slot.status === 'Failed' && slot.node.continueOnError)
-  );
-}
-
-function isWithin(inner: Slot, loop: Slot): boolean {
-  for (let outer = inner.scope.outer; outer !== null; outer = outer.scope.outer) if (outer === loop) return true;
-  return false;
-}
-
-function samePrefix(iterations: readonly string[], prefix: readonly string[]): boolean {
-  return prefix.every((part, index) => iterations[index] === part);
-}
-
-/** Where a node's row belongs: its graph's path and iterations. */
-function scopeKey(path: string, iterations: readonly string[]): string {
-  return `${path.slice(0, path.lastIndexOf('/') + 1)}|${iterations.join(',')}`;
-}
-
-function typeName(value: unknown): string {
-  return value === null ? 'null' : Array.isArray(value) ? 'a list' : typeof value;
-}
-
-/** Puts a value where it belongs: at once, or when its promise has it. */
-function put<T>(value: T | Promise<T>, waits: Promise<void>[], take: (value: T) => void): void {
-  if (value instanceof Promise) waits.push(value.then(take));
-  else take(value);
-}
-
-/** Continues with a value that may be a promise, without making one where it is none. */
-function chain<T, R>(value: T | Promise<T>, next: (value: T) => R | Promise<R>): R | Promise<R> {
-  return value instanceof Promise ? value.then(next) : next(value);
-}
-
-function settle<T>(value: T | Promise<T>, done: (value: T) => void, failed: (error: unknown) => void): void {
-  if (value instanceof Promise) value.then(done, failed);
-  else done(value);
-}
-
-/** A rough size in bytes of a JSON value; stops counting beyond `limit`. */
-function exceeds(value: unknown, limit: number): number {
-  if (typeof value === 'string') return value.length;
-  if (typeof value !== 'object' || value === null) return 8;
-  let size = 16;
-  for (const key in value) {
-    size += key.length + exceeds((value as Record<string, unknown>)[key], limit - size);
-    if (size > limit) break;
-  }
-  return size;
 }
