@@ -31,11 +31,6 @@ export class Admission {
   }
 
   /** Begun or waiting executions of a workflow with `concurrency`. */
-  loadOf(host: ExecutionHost): number {
-    const key = keyOf(host);
-    return (this.#begun.get(key) ?? 0) + (this.#blocked.get(key)?.length ?? 0);
-  }
-
   loadOfWorkflow(project: string, name: string): number {
     const key = `${project}/${name}`;
     return (this.#begun.get(key) ?? 0) + (this.#blocked.get(key)?.length ?? 0);
@@ -92,6 +87,7 @@ export class Admission {
     if (hadPlace) this.#count(host, -1);
     this.recount(host);
     const waiting = this.#blocked.get(keyOf(host));
+    if (!hadPlace && host.header.startedAtMs === null && host.header.parent === null) this.#withdraw(host);
     if (!hadPlace || waiting === undefined) return;
     // One place became free: the oldest of those that wait for it takes it.
     let next = waiting.shift();
@@ -100,6 +96,17 @@ export class Admission {
     if (next === undefined) return;
     this.#queue.unshift(next);
     this.admit();
+  }
+
+  /** One that waited will not begin. */
+  #withdraw(host: ExecutionHost): void {
+    for (const list of [this.#queue, this.#blocked.get(keyOf(host)) ?? []]) {
+      const index = list.indexOf(host);
+      if (index < 0) continue;
+      list.splice(index, 1);
+      this.#waiting -= 1;
+    }
+    if (this.#blocked.get(keyOf(host))?.length === 0) this.#blocked.delete(keyOf(host));
   }
 
   #count(host: ExecutionHost, delta: 1 | -1): void {

@@ -85,6 +85,8 @@ interface Parked {
   /** A stop that waits for its waking, and how it came. */
   stopPath: 'local' | 'bus' | 'poll';
   verdict: Verdict | null;
+  /** It has one of its workflow's `concurrency`. */
+  hasPlace: boolean;
 }
 
 class Engine implements EngineApi, HostEnvironment {
@@ -676,7 +678,12 @@ class Engine implements EngineApi, HostEnvironment {
     const live = this.#hosts.get(id)?.stopReport?.receipt;
     // Its end is told when it is durable: until then the host is among the live ones.
     if (live !== undefined) return { ...live, finalisedMs: null, finalisedAt: null };
-    return this.#pursued.get(id)?.stopReport?.receipt ?? (await this.store.getReceipt(id));
+    const known = this.#pursued.get(id)?.stopReport?.receipt ?? (await this.store.getReceipt(id));
+    if (known !== null) return known;
+    // Requested, and not delivered yet: the intent is all there is.
+    const stored = await this.store.load(id);
+    const stop = stored?.header.stop ?? null;
+    return stop === null ? null : StopReport.requested(id, stop, this.liveChildren(id));
   }
 
   receiptChanged(host: ExecutionHost): void {
@@ -724,9 +731,11 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** The end of a task that nobody waits for any more: the receipt of its execution's stop follows. */
   #late(taskId: string, report: WorkReport, project: string | null, counts: boolean): void {
-    if (counts) this.counters.lateResultsDiscarded += 1;
     const id = taskId.slice(0, taskId.indexOf('/'));
     const host = this.#hosts.get(id) ?? this.#pursued.get(id);
+    // A token is no longer known: that of another project's worker cannot have been one.
+    if (host !== undefined && project !== null && host.header.project !== project) return;
+    if (counts) this.counters.lateResultsDiscarded += 1;
     if (host?.stopReport != null) {
       if (!counts) return;
       host.stopReport.resultDiscarded();
@@ -738,7 +747,6 @@ class Engine implements EngineApi, HostEnvironment {
       if (receipt === null) return;
       const confirms = confirm(receipt, taskId, report, this.clock.nowMs());
       if (!counts && !confirms) return;
-      // A token is no longer known: that of another project's worker cannot have been one.
       if (project !== null && (await this.store.getHeader(id))?.project !== project) return;
       if (counts) receipt.lateResultsDiscarded += 1;
       await this.store.putReceipt(receipt);
@@ -782,8 +790,9 @@ class Engine implements EngineApi, HostEnvironment {
       case 'duplicate':
         return { duplicate: true };
       case 'stored':
-        if (this.#parked.has(id)) this.#wake(id);
-        else this.#hosts.get(id)?.triggered(trigger);
+        this.#wake(id);
+        // One that is on its way back may have been read before the trigger was stored.
+        void (this.#parked.get(id)?.waking ?? Promise.resolve()).then(() => this.#hosts.get(id)?.triggered(trigger));
         return { duplicate: false };
     }
   }
@@ -993,10 +1002,11 @@ class Engine implements EngineApi, HostEnvironment {
       const { id } = host.header;
       const atMs = host.parkedUntilMs();
       if (atMs === null || atMs - this.clock.nowMs() < PARK_MS || this.#hosts.get(id) !== host) continue;
+      const { hasPlace } = host;
       host.park();
       this.#hosts.delete(id);
       const timer = Number.isFinite(atMs) ? this.timers.at(atMs, () => this.#wake(id)) : null;
-      this.#parked.set(id, { timer, waking: null, stopPath: 'local', verdict: null });
+      this.#parked.set(id, { timer, waking: null, stopPath: 'local', verdict: null, hasPlace });
     }
   }
 
@@ -1019,6 +1029,7 @@ class Engine implements EngineApi, HostEnvironment {
     this.#parked.delete(id);
     if (parked.timer !== null) this.timers.cancel(parked.timer);
     if (host === null) return;
+    host.hasPlace = parked.hasPlace;
     this.#admission.recount(host);
     if (host.header.stop !== null) host.beginStop(parked.stopPath);
     else if (parked.verdict !== null) host.abort(parked.verdict);

@@ -70,6 +70,8 @@ export class ExecutionHost implements ExecutionEdge {
   over = false;
 
   #pendingTriggers: TriggerRow[] = [];
+  /** Those that came here, by a message or with the record: each is taken once. */
+  readonly #triggersSeen = new Set<string>();
   #queue: { event: MachineEvent; scope: Scope | null }[] = [];
   #processing = false;
   /** Depth of `enter`. */
@@ -158,6 +160,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.header = stored.header;
     this.#afterCrash = this.#afterCrash || afterCrash;
     this.#pendingTriggers = stored.triggers;
+    for (const { id } of stored.triggers) this.#triggersSeen.add(id);
     if (stored.header.machine === null) {
       this.createActors();
       return;
@@ -871,7 +874,7 @@ export class ExecutionHost implements ExecutionEdge {
     }
     const taken = slot.stage !== 'aborting';
     if (!taken) this.#countDiscarded(report);
-    this.#desk.noteEnded(id);
+    this.#desk.noteEnded(id, report);
     this.#take(slot, id, report);
     return taken ? this.#durable() : Promise.resolve(false);
   }
@@ -947,9 +950,8 @@ export class ExecutionHost implements ExecutionEdge {
     const how = this.#desk.abort(slot);
     if (how === 'told') return;
     if (how === 'unknown' && this.#afterCrash && this.#desk.pursue(slot)) return;
-    const outcome =
-      how === 'ended' ? 'finishedFirst' : how === 'unknown' && this.#afterCrash ? 'aborted' : 'neverStarted';
-    this.stopReport?.taskEnded(id, { kind: 'aborted', outcome }, nowMs);
+    const outcome = how === 'unknown' && this.#afterCrash ? 'aborted' : 'neverStarted';
+    this.stopReport?.taskEnded(id, this.#desk.endOf(id) ?? { kind: 'aborted', outcome }, nowMs);
     slot.actor?.send({ type: 'work.aborted' });
   }
 
@@ -1148,8 +1150,13 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** A durable trigger: releases what is Held under its name now, or waits for the next hold. */
   triggered(trigger: TriggerRow): void {
-    if (this.over || this.header.stop !== null || this.#reloading) return;
-    if (this.#pendingTriggers.some((pending) => pending.id === trigger.id)) return;
+    if (this.over || this.header.stop !== null) return;
+    if (this.#reloading) {
+      this.#afterReload.push(() => this.triggered(trigger));
+      return;
+    }
+    if (this.#triggersSeen.has(trigger.id)) return;
+    this.#triggersSeen.add(trigger.id);
     this.enter(() => this.#offer(trigger));
   }
 

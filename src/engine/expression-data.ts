@@ -154,7 +154,7 @@ export function isBig(output: unknown): boolean {
 /** A rough size in bytes of a JSON value; stops counting beyond `limit`. */
 function exceeds(value: unknown, limit: number): number {
   if (typeof value === 'string') return value.length;
-  if (typeof value !== 'object' || value === null) return 8;
+  if (typeof value !== 'object' || value === null || limit < 0) return 8;
   let size = 16;
   for (const key in value) {
     size += key.length + exceeds((value as Record<string, unknown>)[key], limit - size);

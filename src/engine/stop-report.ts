@@ -58,6 +58,16 @@ export class StopReport {
     return report;
   }
 
+  /** The receipt of a stop that nobody has acted on yet. */
+  static requested(
+    executionId: string,
+    stop: { requestId: string; requestedAtMs: number },
+    children: { executionId: string; status: ExecutionStatus }[],
+  ): StopReceipt {
+    const { receipt } = new StopReport(executionId, stop, 'local', stop.requestedAtMs, children);
+    return { ...receipt, delivery: null };
+  }
+
   #since(nowMs: number): number {
     return Math.max(0, nowMs - this.#requestedAtMs);
   }

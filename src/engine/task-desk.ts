@@ -18,7 +18,7 @@ export class TaskDesk {
   /** Started here or offered to others, and not reported. */
   readonly #inFlight = new Map<string, Slot>();
   /** Reported, and that is not durable yet. */
-  readonly #ended = new Set<string>();
+  readonly #ended = new Map<string, WorkReport>();
   /** For the next commit. */
   queued: TaskRow[] = [];
   dequeued: string[] = [];
@@ -44,8 +44,9 @@ export class TaskDesk {
     return this.#inFlight.has(id);
   }
 
-  hasEnded(id: string): boolean {
-    return this.#ended.has(id);
+  /** What a task reported that is not durable yet; null: nothing. */
+  endOf(id: string): WorkReport | null {
+    return this.#ended.get(id) ?? null;
   }
 
   /** The slot of a reported task, which is in flight no more. */
@@ -55,8 +56,8 @@ export class TaskDesk {
     return slot;
   }
 
-  noteEnded(id: string): void {
-    this.#ended.add(id);
+  noteEnded(id: string, report: WorkReport): void {
+    this.#ended.set(id, report);
   }
 
   /** Everything is durable. */

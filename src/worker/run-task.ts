@@ -7,6 +7,9 @@ import { limitLog } from './logs.ts';
 /** One reason for all: making a DOMException for each of a thousand aborts would take longer than aborting them. */
 export const abortReason = new Error('aborted');
 
+/** Nesting of an output: what the record, expressions and clients can still take. */
+const DEPTH_MAX = 60;
+
 /** Runs a task to its end and says how it ended; never rejects. The end of its work is proven then. */
 export async function runTask(
   executor: Executor | undefined,
@@ -19,12 +22,21 @@ export async function runTask(
   }
   const log = limitLog(sink);
   try {
-    return { kind: 'completed', output: await executor.run(task, signal, log.write) };
+    const output = await executor.run(task, signal, log.write);
+    if (isDeeper(output, DEPTH_MAX)) {
+      throw new FullstopError('FS_FAILED', `its output is nested more than ${DEPTH_MAX} levels deep`, { retryable: false });
+    }
+    return { kind: 'completed', output };
   } catch (error) {
     return signal.aborted ? abortedReport(error) : failedReport(error);
   } finally {
     log.end();
   }
+}
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((item) => isDeeper(item, levels - 1));
 }
 
 function abortedReport(error: unknown): WorkReport {

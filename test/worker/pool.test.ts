@@ -56,6 +56,15 @@ describe('the in-process pool', () => {
       ]);
     });
 
+    it('fails a task whose output is nested too deep for a record, and does not try it again', async () => {
+      const deep = JSON.parse(`${'['.repeat(100_000)}${']'.repeat(100_000)}`) as unknown;
+      start('a');
+      finish.resolve(deep);
+      await clock.settle();
+      expect(reports).to.have.length(1);
+      expect(reports[0]).to.include({ kind: 'failed', code: 'FS_FAILED', retryable: false });
+    });
+
     it('reports an abort when the work has ended, not before', async () => {
       start('a');
       pool.abort('a');

@@ -1,0 +1,171 @@
+import { expect } from 'chai';
+import { Admission } from '../../src/engine/admission.ts';
+import type { ExecutionHost } from '../../src/engine/execution-host.ts';
+import { closeRigs, FakeLink, openRig, type Rig } from '../support/engine.ts';
+
+const holds = (keys = ''): string =>
+  `{ name: holds, ${keys} nodes: { a: { type: hold, trigger: go }, b: { type: hold, trigger: on } } }`;
+
+describe('an execution that left memory', () => {
+  let rig: Rig;
+  beforeEach(async () => {
+    rig = await openRig();
+  });
+  afterEach(closeRigs);
+
+  /** Until the sweep after the next has parked what waits. */
+  const park = (): Promise<void> => rig.advance(2_500);
+  const parkedOnes = (): number => rig.engine.metrics().live.parked;
+
+  it('gives its place of its workflow back when it ends', async () => {
+    await rig.save(holds('concurrency: { max: 1, onFull: refuse },'));
+    for (const end of ['stop', 'triggers']) {
+      const id = await rig.start('holds');
+      await park();
+      expect(parkedOnes()).to.equal(1);
+      if (end === 'stop') await rig.stop(id);
+      else for (const name of ['go', 'on']) await rig.engine.trigger(id, name, null);
+      await rig.settle();
+      expect((await rig.record(id)).status).to.equal(end === 'stop' ? 'Failed' : 'Complete');
+    }
+    await rig.start('holds');
+  });
+
+  it('takes a trigger that is stored while it is on its way back', async () => {
+    const id = await rig.run(holds());
+    await park();
+    let goOn = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    rig.gate.intervene = ({ method }) => (method === 'load' ? { holdAfter: held } : undefined);
+    await rig.engine.trigger(id, 'go', 1);
+    await rig.engine.trigger(id, 'on', 2);
+    rig.gate.intervene = () => undefined;
+    goOn();
+    await rig.settle();
+    expect(await rig.statuses(id)).to.deep.equal({ a: 'Complete', b: 'Complete' });
+    expect((await rig.told(id)).filter((line) => line.startsWith('node.triggered'))).to.have.length(2);
+  });
+
+  it('takes a trigger once that came with the record and by a message', async () => {
+    const id = await rig.run(
+      '{ name: twice, nodes: { a: { type: hold, trigger: go }, b: { type: hold, needs: [a], trigger: go } } }',
+    );
+    await park();
+    await rig.engine.trigger(id, 'go', 1);
+    await rig.settle();
+    expect(await rig.statuses(id)).to.deep.equal({ a: 'Complete', b: 'Held' });
+  });
+});
+
+describe('a stop that nobody has acted on yet', () => {
+  let rig: Rig;
+  beforeEach(async () => {
+    rig = await openRig();
+  });
+  afterEach(closeRigs);
+
+  it('has a receipt that says so', async () => {
+    const id = await rig.run('{ name: n, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+    const intent = { requestId: '01990000-0000-7000-8000-0000000000ff', requestedAtMs: rig.clock.nowMs() };
+    expect(await rig.engine.receipt(id)).to.equal(null);
+    await rig.store.requestStop(id, intent);
+    expect(await rig.engine.receipt(id)).to.include({ requestId: intent.requestId, delivery: null, haltedMs: null });
+    await rig.advance(1_500);
+    expect((await rig.receipt(id)).delivery?.path).to.equal('poll');
+  });
+
+  it('calls a task aborted that its worker aborted before the engine was free to ask', async () => {
+    await rig.close();
+    rig = await openRig({ slots: 0 });
+    const worker = new FakeLink();
+    await worker.connect(rig);
+    const id = await rig.run(
+      '{ name: n, nodes: { a: { type: http, with: { url: "http://a/" } }, b: { type: hold, trigger: go } } }',
+    );
+    let goOn = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    rig.gate.intervene = ({ method }) => (method === 'commit' ? { holdAfter: held } : undefined);
+    await rig.engine.trigger(id, 'go', null);
+    await rig.settle();
+    const stopping = rig.engine.requestStop(id);
+    await rig.settle();
+    void worker.report(`${id}/a/-/1`, { kind: 'aborted', outcome: 'aborted' });
+    await rig.settle();
+    rig.gate.intervene = () => undefined;
+    goOn();
+    await stopping;
+    await rig.settle();
+    const { tasks } = await rig.receipt(id);
+    expect(tasks.map(({ node, outcome }) => ({ node, outcome }))).to.deep.equal([{ node: 'a', outcome: 'aborted' }]);
+  });
+});
+
+describe('what waits for its start', () => {
+  afterEach(closeRigs);
+
+  it('leaves memory when it is stopped, also while the place is taken', async () => {
+    const rig = await openRig();
+    await rig.save(holds('concurrency: { max: 1 },'));
+    const first = await rig.start('holds');
+    const stopped = [await rig.start('holds'), await rig.start('holds')];
+    for (const id of stopped) await rig.stop(id);
+    expect(rig.engine.metrics().live.pending).to.equal(0);
+    const last = await rig.start('holds');
+    await rig.stop(first);
+    expect((await rig.record(last)).status).to.equal('Running');
+  });
+
+  it('is forgotten by the admission', () => {
+    const admission = new Admission(10, () => true);
+    const hosts = [1, 2, 3].map(
+      () =>
+        ({
+          header: {
+            project: 'p',
+            workflow: { name: 'w' },
+            status: 'Pending',
+            stop: null,
+            parent: null,
+            startedAtMs: null,
+          },
+          workflow: { concurrency: { max: 1 } },
+          over: false,
+          busy: 0,
+          counted: false,
+          hasPlace: false,
+          enter: () => undefined,
+        }) as unknown as ExecutionHost,
+    );
+    for (const host of hosts) admission.enqueue(host);
+    expect(admission.waiting).to.equal(2);
+    expect(admission.loadOfWorkflow('p', 'w')).to.equal(3);
+    const [, second] = hosts as [ExecutionHost, ExecutionHost, ExecutionHost];
+    second.over = true;
+    admission.release(second);
+    expect(admission.waiting).to.equal(1);
+    expect(admission.loadOfWorkflow('p', 'w')).to.equal(2);
+  });
+});
+
+describe('a late report', () => {
+  afterEach(closeRigs);
+
+  it('from a worker of another project changes no receipt and no count', async () => {
+    const rig = await openRig({ slots: 0, stopGraceMs: 60_000 });
+    const worker = new FakeLink();
+    await worker.connect(rig);
+    const id = await rig.run('{ name: n, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+    await rig.stop(id);
+    const stranger = new FakeLink({ id: 'stranger', project: 'other' });
+    await stranger.connect(rig);
+    const before = rig.engine.metrics().lateResultsDiscarded;
+    await stranger.report(`${id}/x/-/1`, { kind: 'completed', output: 1 }, 'forged');
+    await rig.settle();
+    expect(rig.engine.metrics().lateResultsDiscarded).to.equal(before);
+    expect((await rig.engine.receipt(id))?.lateResultsDiscarded).to.equal(0);
+  });
+});
