@@ -224,6 +224,11 @@ export class Dispatcher implements WorkerGate {
     return 'told';
   }
 
+  /** Its record is deleted: nobody waits for the ends of its tasks any more. */
+  forgetExecution(executionId: string): void {
+    for (const [id, entry] of this.#entries) if (id.startsWith(`${executionId}/`)) this.#forget(id, entry);
+  }
+
   #holderOf(id: string): Worker | null {
     const claim = this.#entries.get(id)?.row.claim ?? null;
     return claim === null ? null : (this.#workers.get(claim.worker) ?? null);

@@ -822,6 +822,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   forget(id: string): void {
     this.#pursued.delete(id);
+    this.dispatcher.forgetExecution(id);
   }
 
   inspect(executionId: string, observer: InspectionObserver): () => void {
@@ -1041,8 +1042,11 @@ class Engine implements EngineApi, HostEnvironment {
   async #retire(): Promise<void> {
     const { retentionMs } = this.#options;
     if (retentionMs === 0) return;
+    const beforeMs = this.clock.nowMs() - retentionMs;
+    // Who has not confirmed by now never will, and nobody can ask.
+    for (const [id, { header }] of this.#pursued) if ((header.endedAtMs ?? beforeMs) < beforeMs) this.forget(id);
     for (;;) {
-      const deleted = await this.store.deleteEndedBefore(this.clock.nowMs() - retentionMs, RETENTION_BATCH);
+      const deleted = await this.store.deleteEndedBefore(beforeMs, RETENTION_BATCH);
       if (deleted < RETENTION_BATCH || this.#closed) return;
     }
   }

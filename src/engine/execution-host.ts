@@ -1217,6 +1217,7 @@ export class ExecutionHost implements ExecutionEdge {
       this.send({ type: 'execution.stop' }, null);
       // Also those that a timeout had told before.
       for (const slot of this.live) if (slot.stage === 'aborting') this.stopReport?.taskTold(slot, slot.attemptId);
+      for (const [id, slot] of this.#desk.abandoned) this.stopReport?.taskTold(slot, id);
       this.stopReport?.halted(this.env.clock.nowMs());
       this.event('stop.halted', null, null);
       this.#headerDirty = true;

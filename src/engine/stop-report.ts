@@ -73,17 +73,18 @@ export class StopReport {
   }
 
   #add(slot: Slot, id: string, outcome: TaskOutcome): void {
-    const task = this.#taskOf(slot, outcome);
+    const task = this.#taskOf(slot, id, outcome);
     const earlier = this.#earlier.get(placeOf(task));
     if (earlier === undefined) this.receipt.tasks.push(task);
     this.#tasks.set(id, Object.assign(earlier ?? task, { outcome, ms: null }));
     this.saved = false;
   }
 
-  #taskOf(slot: Slot, outcome: TaskOutcome): StopReceipt['tasks'][number] {
+  #taskOf(slot: Slot, id: string, outcome: TaskOutcome): StopReceipt['tasks'][number] {
     const task: StopReceipt['tasks'][number] = {
       node: slot.node.path,
-      attempt: slot.attempt,
+      // Of the task: the node may be at its next.
+      attempt: Number(id.slice(id.lastIndexOf('/') + 1)),
       type: slot.node.type.type,
       where: slot.node.type.where,
       outcome,

@@ -19,6 +19,8 @@ export class TaskDesk {
   readonly #inFlight = new Map<string, Slot>();
   /** Reported, and that is not durable yet. */
   readonly #ended = new Map<string, WorkReport>();
+  /** Told to end because their attempt timed out, and not heard of since. */
+  readonly abandoned = new Map<string, Slot>();
   /** For the next commit. */
   queued: TaskRow[] = [];
   dequeued: string[] = [];
@@ -53,6 +55,7 @@ export class TaskDesk {
   take(id: string): Slot | undefined {
     const slot = this.#inFlight.get(id);
     this.#inFlight.delete(id);
+    this.abandoned.delete(id);
     return slot;
   }
 
@@ -230,6 +233,7 @@ export class TaskDesk {
   abandon(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
     const how = this.abort(slot);
     this.#inFlight.delete(slot.attemptId);
+    if (how === 'told' && slot.node.type.where === 'worker') this.abandoned.set(slot.attemptId, slot);
     return how;
   }
 

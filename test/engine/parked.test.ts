@@ -76,6 +76,37 @@ describe('a stop that nobody has acted on yet', () => {
     expect((await rig.receipt(id)).delivery?.path).to.equal('poll');
   });
 
+  it('lists the task of an attempt that timed out and has not confirmed its end', async () => {
+    const id = await rig.run(
+      '{ name: n, nodes: { a: { type: http, timeout: 1s, retry: { attempts: 3, backoff: 1h }, with: { url: "http://a/" } } } }',
+    );
+    rig.work.ignoreAborts = true;
+    await rig.advance(1_100);
+    await rig.stop(id);
+    expect((await rig.record(id)).status).to.equal('Failed');
+    expect(await rig.engine.receipt(id)).to.deep.include({ unconfirmed: 1 });
+    rig.work.answer(`${id}/a/-/1`, { kind: 'aborted', outcome: 'forced' });
+    await rig.settle();
+    const receipt = await rig.engine.receipt(id);
+    expect(receipt?.unconfirmed).to.equal(0);
+    expect(receipt?.tasks).to.have.length(1);
+    expect(receipt?.tasks[0]).to.include({ node: 'a', attempt: 1, outcome: 'forced' });
+  });
+
+  it('is forgotten with its record, however long a worker keeps silent', async () => {
+    await rig.close();
+    rig = await openRig({ slots: 0, retentionMs: 60_000 });
+    const worker = new FakeLink({ id: 'gone' });
+    await worker.connect(rig);
+    const id = await rig.run('{ name: n, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+    await rig.stop(id);
+    await rig.advance(40_000);
+    expect(rig.engine.workers.workers().map((one) => one.id)).to.include('gone');
+    await rig.advance(120_000);
+    expect(rig.engine.workers.workers().map((one) => one.id)).not.to.include('gone');
+    expect(await rig.engine.receipt(id)).to.equal(null);
+  });
+
   it('calls a task aborted that its worker aborted before the engine was free to ask', async () => {
     await rig.close();
     rig = await openRig({ slots: 0 });
