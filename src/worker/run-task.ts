@@ -24,7 +24,9 @@ export async function runTask(
   try {
     const output = await executor.run(task, signal, log.write);
     if (isDeeper(output, DEPTH_MAX)) {
-      throw new FullstopError('FS_FAILED', `its output is nested more than ${DEPTH_MAX} levels deep`, { retryable: false });
+      throw new FullstopError('FS_FAILED', `its output is nested more than ${DEPTH_MAX} levels deep`, {
+        retryable: false,
+      });
     }
     return { kind: 'completed', output };
   } catch (error) {
