@@ -296,6 +296,17 @@ describe('inspector', function () {
     }
   });
 
+  it('says of what it waits for that nobody here runs it', async () => {
+    await server.ok('POST', '/api/workflows', {
+      name: 'answer',
+      nodes: { ask: { type: 'ai', with: { model: 'default', prompt: 'why?' } } },
+    });
+    const { id } = (await server.ok('POST', '/api/executions', { workflow: 'answer', input: {} })) as { id: string };
+    const page = await open(`/executions/${id}`);
+    await page.getByText('Waiting: no worker here runs ai tasks.').waitFor();
+    await server.ok('POST', `/api/executions/${id}/stop`);
+  });
+
   it('comes back to a server that is killed in the middle of a stop, and shows it to its end', async () => {
     const id = await running();
     const page = await open(`/executions/${id}/events`);

@@ -589,6 +589,25 @@ describe('command line', () => {
     expect(terminal.stdout).to.match(/poll +while +Running +1 +iteration 7\n· check +http/);
   });
 
+  it('show says of a node whose capability nobody offers that it waits', async () => {
+    const node = {
+      type: 'container',
+      status: 'Running',
+      error: null,
+      errorCode: null,
+      attempt: 1,
+      startedAt: null,
+      endedAt: null,
+      hasOutput: false,
+      where: 'worker',
+    } as const;
+    execution.record = record({ nodes: { scan: node, call: { ...node, type: 'http' } } });
+    server.handlers.health = () => ({ status: 'ok', missing: { container: 1 } });
+    expect(await run('show', ID)).to.equal(0);
+    expect(terminal.stdout).to.match(/scan +container +Running +1 +waits: no worker here runs container tasks/);
+    expect(terminal.stdout).to.match(/call +http +Running +1 *\n/);
+  });
+
   it('inspect prints the address for a viewer', async () => {
     const inspection = { path: '/inspect/TOKEN', expiresAt: '2030-01-01T01:00:00.000Z' };
     server.handlers['execution.inspect'] = () => inspection;

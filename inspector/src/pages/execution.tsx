@@ -216,6 +216,7 @@ function Actions({
 
 /** What happened and what to do about it. */
 function Trouble({ record, tab }: { record: ExecutionRecord; tab: string }) {
+  const waiting = useWaiting(record);
   if (record.stop !== null) {
     if (record.endedAt === null) {
       return (
@@ -255,7 +256,33 @@ function Trouble({ record, tab }: { record: ExecutionRecord; tab: string }) {
       </Banner>
     );
   }
+  if (waiting.length > 0) {
+    return (
+      <Banner kind="note" title={`Waiting: no worker here runs ${waiting.join(' or ')} tasks.`}>
+        They go on as soon as one that does is connected: <Link to="/engines">Engines and workers</Link>
+      </Banner>
+    );
+  }
   return null;
+}
+
+/** Types of running nodes whose tasks wait for a capability that nobody offers. */
+function useWaiting(record: ExecutionRecord): string[] {
+  const missing = useStore(({ health }) => health?.missing);
+  const running = record.status === 'Running' && record.stop === null;
+  useEffect(() => {
+    if (!running) return;
+    const look = setInterval(() => void store.refreshHealth(), 5_000);
+    void store.refreshHealth();
+    return () => clearInterval(look);
+  }, [running]);
+  if (!running || missing === undefined) return [];
+  const types = new Set(
+    Object.values(record.nodes).flatMap(({ status, type }) => (status === 'Running' ? [type] : [])),
+  );
+  return [...new Set(Object.keys(missing).map((capability) => capability.split(':')[0] ?? ''))].filter((type) =>
+    types.has(type),
+  );
 }
 
 function NodeLinks({ record, names }: { record: ExecutionRecord; names: string[] }) {

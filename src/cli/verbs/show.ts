@@ -11,14 +11,21 @@ export const define: Define = (command, cli) => {
       cli.action((id: string, options: CommonOptions) =>
         cli.withClient(options, async (client) => {
           const execution = await client.executions.get(id);
-          if (options.json) cli.json(execution);
-          else cli.terminal.out(describe(cli.terminal, execution));
+          if (options.json) {
+            cli.json(execution);
+            return;
+          }
+          const missing = await client.health().then(
+            (health) => Object.keys(health.missing ?? {}),
+            () => [],
+          );
+          cli.terminal.out(describe(cli.terminal, execution, missing));
         }),
       ),
     );
 };
 
-type NodeLine = NodeRecord & { name: string };
+type NodeLine = NodeRecord & { name: string; note: string };
 
 const columns: Column<NodeLine>[] = [
   { title: 'NODE', cell: ({ name }) => name, flex: true },
@@ -26,18 +33,22 @@ const columns: Column<NodeLine>[] = [
   { title: 'STATUS', cell: ({ status }) => status, style: ({ status }) => statusStyle(status) },
   { title: 'ATTEMPT', cell: ({ attempt }) => (attempt === 0 ? '' : String(attempt)) },
   { title: 'TOOK', cell: ({ startedAt, endedAt }) => took(startedAt, endedAt) },
-  { title: 'NOTE', cell: noteOf, flex: true },
+  { title: 'NOTE', cell: ({ note }) => note, flex: true },
 ];
 
-function noteOf(node: NodeLine): string {
+function noteOf(node: NodeRecord, missing: readonly string[]): string {
   if (node.error !== null) return node.error;
+  if (node.status === 'Running' && missing.some((capability) => capability.split(':')[0] === node.type)) {
+    return `waits: no worker here runs ${node.type} tasks`;
+  }
   if (node.iteration !== undefined) return `iteration ${node.iteration.index}`;
   if (node.children !== undefined)
     return `${node.children.complete} of ${node.children.total} children complete, ${node.children.failed} failed`;
   return '';
 }
 
-function describe(terminal: Terminal, execution: ExecutionRecord): string {
+/** `missing`: capabilities that queued tasks wait for and nobody offers. */
+function describe(terminal: Terminal, execution: ExecutionRecord, missing: readonly string[]): string {
   const { workflow, stop } = execution;
   const facts: [string, string][] = [
     ['id', execution.id],
@@ -64,13 +75,13 @@ function describe(terminal: Terminal, execution: ExecutionRecord): string {
     ],
   ];
   const shown = facts.filter(([, value]) => value !== '').map(([name, value]) => `${name.padEnd(12)}${value}`);
-  return `${shown.join('\n')}\n\n${table(terminal, columns, flatten(execution.nodes, ''))}`;
+  return `${shown.join('\n')}\n\n${table(terminal, columns, flatten(execution.nodes, '', missing))}`;
 }
 
 /** Body nodes of the current iteration below their loop, indented. */
-function flatten(nodes: Record<string, NodeRecord>, indent: string): NodeLine[] {
+function flatten(nodes: Record<string, NodeRecord>, indent: string, missing: readonly string[]): NodeLine[] {
   return Object.entries(nodes).flatMap(([name, node]) => [
-    { ...node, name: indent + name },
-    ...(node.iteration === undefined ? [] : flatten(node.iteration.nodes, `${indent}· `)),
+    { ...node, name: indent + name, note: noteOf(node, missing) },
+    ...(node.iteration === undefined ? [] : flatten(node.iteration.nodes, `${indent}· `, missing)),
   ]);
 }
