@@ -24,7 +24,7 @@ export async function runTask(
   try {
     const output = await executor.run(task, signal, log.write);
     if (isDeeper(output, DEPTH_MAX)) {
-      throw new FullstopError('FS_FAILED', `its output is nested more than ${DEPTH_MAX} levels deep`, {
+      throw new FullstopError('FS_FAILED', `expected an output of at most ${DEPTH_MAX} levels of nesting, found more`, {
         retryable: false,
       });
     }
