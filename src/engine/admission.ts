@@ -22,10 +22,6 @@ export class Admission {
     this.#open = open;
   }
 
-  get running(): number {
-    return this.#running;
-  }
-
   get waiting(): number {
     return this.#waiting;
   }
