@@ -17,7 +17,49 @@ export interface Bus {
   stop(message: StopMessage): void;
   /** Called for every STOP that reaches this engine, its own included. */
   onStop(handler: (message: StopMessage) => void): void;
+  /** To every other engine. */
+  tell(hint: EngineHint): void;
+  /** Called for every hint of another engine. */
+  onHint(handler: (hint: EngineHint) => void): void;
+  /** Called when messages of other engines may have been missed: whoever relies on them looks for himself. */
+  onGap(handler: () => void): void;
+  /** What clients of this engine follow, as `EngineBeat.follows` says it. */
+  follows(): string[];
+  /** What clients of other engines follow, as their heartbeats say: `event`, `changed` and `receipt` go there too. */
+  othersFollow(rooms: ReadonlySet<string>): void;
 }
+
+/** One engine to the others. Each saves somebody a look at the store; none is needed for anything to be right. */
+export type EngineHint =
+  /** An engine has handed over or was declared dead: its executions wait for owners. */
+  | { kind: 'engine.gone'; engine: string }
+  | { kind: 'engine.drain'; engine: string }
+  /** An execution is offered to this engine. */
+  | { kind: 'execution.offered'; engine: string; executionId: string }
+  /** It is deleted: nobody keeps anything of it. */
+  | { kind: 'execution.deleted'; executionId: string }
+  /** A trigger of it is stored. */
+  | { kind: 'execution.triggered'; executionId: string }
+  /** A live or follow-up execution whose parent may live elsewhere has ended. */
+  | { kind: 'execution.ended'; executionId: string; parentId: string }
+  | { kind: 'workflow.changed'; project: string; name: string }
+  | { kind: 'workflow.placeFreed'; project: string; workflow: string }
+  | { kind: 'admission.changed' }
+  | { kind: 'key.deleted'; id: string }
+  /** A task waits for a worker of any engine. */
+  | { kind: 'task.queued'; capability: string }
+  /** It was claimed, or its report is stored. */
+  | { kind: 'task.changed'; executionId: string; taskId: string }
+  /** Its worker is connected to the engine `via`, and is to end it. */
+  | { kind: 'task.cancel'; via: string; taskId: string }
+  | {
+      kind: 'task.log';
+      executionId: string;
+      taskId: string;
+      stream: 'stdout' | 'stderr';
+      text: string;
+      truncated: boolean;
+    };
 
 export interface StopMessage {
   executionId: string;

@@ -20,6 +20,7 @@ import type {
   Where,
   WorkflowRef,
 } from '../wire.ts';
+import type { ClusterStore } from './cluster.ts';
 import type { TaskQueue, TaskRow } from './task-queue.ts';
 
 export interface DefinitionRow {
@@ -165,6 +166,8 @@ export interface NewExecution {
   uniqueKey: string | null;
   /** Digest of the request, to tell a repeat from a conflict. */
   bodyHash: string | null;
+  /** An engine that has less to do than its owner, and may take it (`ClusterStore.acceptOffer`). */
+  offeredTo?: string;
 }
 
 export type CreateOutcome =
@@ -239,6 +242,8 @@ export interface ExecutionQuery extends Omit<ExecutionFilter, 'all' | 'createdFr
 }
 
 export interface ExecutionStore extends TaskQueue {
+  /** null: the store serves one engine at a time, and whoever opened it knows that all earlier ones are gone. */
+  readonly cluster: ClusterStore | null;
   /** Creates what is missing, checks the schema version, takes the lock. @throws FS_LOCKED */
   open(): Promise<void>;
   close(): Promise<void>;
@@ -262,7 +267,8 @@ export interface ExecutionStore extends TaskQueue {
   commit(commit: Commit): Promise<CommitOutcome>;
   /** Stores the stop intent on a live execution and on its live descendants, atomically. */
   requestStop(id: string, intent: { requestId: string; requestedAtMs: number }): Promise<StopRequestOutcome>;
-  putTrigger(trigger: TriggerRow): Promise<TriggerOutcome>;
+  /** `delivered`: the caller owns the execution and has it in hand (see `ClusterStore.waiting`). */
+  putTrigger(trigger: TriggerRow, delivered?: boolean): Promise<TriggerOutcome>;
   /** Replaces the receipt of a stopped execution after its terminal commit (late confirmations, discards). */
   putReceipt(receipt: StopReceipt): Promise<void>;
   getReceipt(executionId: string): Promise<StopReceipt | null>;

@@ -6,7 +6,7 @@
  *
  * Contract suite: test/contracts/task-queue.contract.ts.
  */
-import type { Task } from './work.ts';
+import type { Task, WorkReport } from './work.ts';
 
 export interface TaskRow {
   /** The attempt's identity; `task.id`. */
@@ -16,6 +16,10 @@ export interface TaskRow {
   task: Task;
   queuedAtMs: number;
   claim: TaskClaim | null;
+  /** The engine that owns its execution, where several share the store. */
+  engine?: string;
+  /** What its worker said at another engine, until the owner takes it. */
+  report?: WorkReport | null;
 }
 
 export interface TaskClaim {
@@ -24,6 +28,8 @@ export interface TaskClaim {
   /** SHA-256, hex, of the token that the result must bring. */
   tokenHash: string;
   atMs: number;
+  /** The engine that its worker is connected to, where several share the store. */
+  via?: string;
 }
 
 export interface TaskQueue {

@@ -333,6 +333,15 @@ class RecordingBus implements Bus {
     this.#onStop = handler;
   }
 
+  tell(): void {}
+  onHint(): void {}
+  onGap(): void {}
+  othersFollow(): void {}
+
+  follows(): string[] {
+    return [];
+  }
+
   /** A STOP that another engine sent. */
   hear(message: StopMessage): void {
     this.#onStop(message);

@@ -57,6 +57,7 @@ class MemoryExecutionStore implements MemoryStore {
   readonly #definitions = new Map<string, DefinitionRow[]>();
   readonly #audit: AuditItem[] = [];
   readonly #keys = new Map<string, KeyRow>();
+  readonly cluster = null;
   readonly #settings = new Map<string, Json>();
   #turns = 0;
   #failures = 0;

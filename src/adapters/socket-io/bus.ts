@@ -72,6 +72,16 @@ export class SocketIoBus implements Bus {
     this.#stopHandlers.push(handler);
   }
 
+  // One engine has nobody to tell.
+  tell(): void {}
+  onHint(): void {}
+  onGap(): void {}
+  othersFollow(): void {}
+
+  follows(): string[] {
+    return [];
+  }
+
   #noteRoom(room: string, there: boolean): void {
     if (room === EVERY_PROJECT) this.#everyProject = there;
     else if (room.startsWith(EXECUTION)) note(this.#followed, room.slice(EXECUTION.length), there);

@@ -65,6 +65,7 @@ const READER_IDLE_MS = 10_000;
  * downloads run on another with its own connection. This thread only turns values into text and back.
  */
 export class SqliteExecutionStore implements ExecutionStore {
+  readonly cluster = null;
   readonly #options: ConnectionOptions;
   readonly #writer: StoreThread<OperationsOf<Writer>>;
   readonly #reader: StoreThread<OperationsOf<Reader>>;
