@@ -121,6 +121,15 @@ export class Clients {
     }
   }
 
+  /** What was shut for a while is open in the end, in whatever order that was asked. */
+  heal(load: readonly Load[]): void {
+    this.#process.later(900, () => {
+      if (load.some(({ kind }) => kind === 'pause')) this.#ask('admission.set', { paused: false }, true);
+      for (const item of load)
+        if (item.kind === 'disable') this.#ask('workflow.enable', { name: item.workflow }, true);
+    });
+  }
+
   /** Asks until it is answered for good. */
   stop(id: string): void {
     this.#ask('execution.stop', { id }, true, (told) => {

@@ -52,6 +52,8 @@ interface Options {
   auth: Record<string, string>;
   reconnectionDelay: number;
   reconnectionDelayMax: number;
+  /** Until a connection that is not made is given up. */
+  timeout: number;
 }
 
 export function io(address: string, options: Options): ClientSocket {
@@ -124,6 +126,9 @@ export class ClientSocket extends Emitter {
       const line = new Line(this, process, serving.process, wires);
       this.#line = line;
       serving.io.of(this.#namespace).accept(line, this.#options.auth);
+      process.later(this.#options.timeout, () => {
+        if (this.#line === line && !this.connected) line.break();
+      });
     });
   }
 

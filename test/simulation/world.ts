@@ -61,6 +61,8 @@ class SimEngine {
   readonly containers: Containers = new Map();
   process: Process;
   skewMs: number;
+  /** Its fastest: what it set then is due by that. */
+  skewMaxMs: number;
   engine: EngineApi | null = null;
   bus: SimBus | null = null;
   io: ServerIo | null = null;
@@ -76,6 +78,7 @@ class SimEngine {
     const { faults } = world.plan;
     this.skewMs = 0;
     for (const fault of faults) if (fault.kind === 'clockSkewed' && fault.engine === index) this.skewMs = fault.byMs;
+    this.skewMaxMs = Math.max(0, this.skewMs);
     this.nextVersion = faults.some((fault) => fault.kind === 'nextVersion' && fault.engine === index);
     this.process = new Process(`engine ${index}`, world.scheduler, this.skewMs);
   }
@@ -485,7 +488,7 @@ export class World {
         await scheduler.run(startMs + END_MS, quiet);
         await scheduler.run(scheduler.nowMs + 1_500, broken);
         // Confirmations come with the heartbeats of those who were away.
-        if (!broken() && this.#unproven()) await scheduler.run(scheduler.nowMs + 10_500, broken);
+        if (!broken() && this.#unproven()) await scheduler.run(scheduler.nowMs + 18_000, () => broken() || !this.#unproven());
       }
       if (!broken()) {
         const { checkWorld } = await import('./checker.ts');
@@ -589,6 +592,7 @@ export class World {
           if (engine !== null) {
             this.hit(fault.kind);
             engine.skewMs += fault.byMs;
+            engine.skewMaxMs = Math.max(engine.skewMaxMs, engine.skewMs);
             engine.process.skewMs = engine.skewMs;
           }
           break;
@@ -648,7 +652,7 @@ export class World {
   }
 
   #heal(): void {
-    const { scheduler, database, network } = this;
+    const { database, network } = this;
     this.healed = true;
     this.trace.aside('world', 'heals');
     database.downUntilMs = 0;
@@ -657,7 +661,7 @@ export class World {
     this.#cuts.length = 0;
     Object.assign(network.weather, { droppedUntilMs: 0, doubledUntilMs: 0, reorderedUntilMs: 0, lateUntilMs: 0 });
     // No clock goes back: instants that the fastest set are reached by all.
-    const fastestMs = Math.max(...this.engines.map(({ skewMs }) => skewMs));
+    const fastestMs = Math.max(...this.engines.map((engine) => engine.skewMaxMs));
     for (const engine of this.engines) {
       engine.skewMs = fastestMs;
       engine.process.skewMs = fastestMs;
@@ -666,6 +670,7 @@ export class World {
       engine.count.writes = Number.POSITIVE_INFINITY;
     }
     this.work.windingDown = true;
+    this.clients.heal(this.plan.load);
     for (const runs of this.work.runs.values()) {
       for (const run of runs) {
         if (run.endedAtMs !== null || !run.process.alive) continue;
@@ -675,7 +680,6 @@ export class World {
         if (run.hangs && (wanted || run.task.where === 'agent')) run.process.later(100, run.finish);
       }
     }
-    void scheduler;
   }
 
   /** Everything that ran in it has ended, but for containers. */

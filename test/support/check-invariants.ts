@@ -248,7 +248,7 @@ function nodeAt(nodes: Record<string, CheckedNode>, path: string): CheckedNode |
 export function familyFaults(all: Seen[]): string[] {
   const faults: string[] = [];
   const byId = new Map(all.map((seen) => [seen.record.id, seen]));
-  const places = new Map<string, string>();
+  const places = new Map<string, ExecutionRecord>();
   for (const { record } of all) {
     const { parent } = record;
     if (parent === null) continue;
@@ -260,8 +260,10 @@ export function familyFaults(all: Seen[]): string[] {
       parent.itemIndex ?? null,
     ]);
     const other = places.get(place);
-    if (other !== undefined) faults.push(`${record.id} and ${other} are the same child ${place} (I5)`);
-    places.set(place, record.id);
+    // A loop's next attempt has iterations of the same index: the children of the one before have ended by then.
+    if (other !== undefined && overlap(other, record))
+      faults.push(`${record.id} and ${other.id} are the same child ${place} (I5)`);
+    places.set(place, record);
     const above = byId.get(parent.executionId)?.record;
     if (above === undefined) {
       faults.push(`${record.id} has a parent that nobody knows: ${parent.executionId}`);
@@ -278,6 +280,11 @@ export function familyFaults(all: Seen[]): string[] {
     }
   }
   return faults;
+}
+
+function overlap(one: ExecutionRecord, other: ExecutionRecord): boolean {
+  const [first, second] = one.createdAt <= other.createdAt ? [one, other] : [other, one];
+  return first.endedAt === null || first.endedAt > second.createdAt;
 }
 
 /** Its end was under way when the parent's stop was stored. */
