@@ -137,8 +137,8 @@ export class Access {
 }
 
 /** Its key is in no store, and is never deleted. */
-export function isFirstAdmin(caller: Caller): boolean {
-  return caller.keyId === FIRST_ADMIN.keyId;
+export function isFirstAdmin({ keyId }: Pick<Caller, 'keyId'>): boolean {
+  return keyId === FIRST_ADMIN.keyId;
 }
 
 /** The key the server was started with. */
