@@ -160,6 +160,7 @@ class Engine implements EngineApi, HostEnvironment {
       workerLeaseMs: options.workerLeaseMs,
       agentLeaseMs: options.agentLeaseMs,
       local: { id: `${LOCAL}${this.id}`, work: ports.work },
+      cluster: null,
       late: (taskId, report, project, counts) => this.#late(taskId, report, project, counts),
     });
     this.#workflows = new Workflows(ports.store);

@@ -982,6 +982,7 @@ export class ExecutionHost implements ExecutionEdge {
       return;
     }
     this.stopReport.taskTold(slot, id);
+    if (how === 'asked') return;
     const outcome = how === 'ended' ? 'finishedFirst' : 'neverStarted';
     this.stopReport.taskEnded(id, { kind: 'aborted', outcome }, this.env.clock.nowMs());
   }

@@ -4,6 +4,8 @@ import type { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import type { Slot } from './slot.ts';
 
+type TaskEnd = 'told' | 'withdrawn' | 'ended' | 'unknown' | 'asked';
+
 /** One log event's length in characters, and how many an attempt may have. */
 const LOG_CHARS_MAX = 65_536;
 const LOGS_MAX = 1_000;
@@ -91,7 +93,9 @@ export class TaskDesk {
     const task = this.#taskOf(slot);
     const { type, where } = slot.node.type;
     const capability = where === 'agent' ? `agent:${String(task.with['pool'])}` : type;
-    slot.queuedTask = { id: task.id, capability, task, queuedAtMs: this.#host.env.clock.nowMs(), claim: null };
+    const { clock, dispatcher } = this.#host.env;
+    slot.queuedTask = { id: task.id, capability, task, queuedAtMs: clock.nowMs(), claim: null };
+    if (dispatcher.remote !== null) slot.queuedTask.engine = dispatcher.remote.engine;
     this.queued.push(slot.queuedTask);
   }
 
@@ -178,7 +182,8 @@ export class TaskDesk {
     const claim = slot.queuedTask?.claim ?? null;
     if (claim === null || slot.claimedBy !== null) return;
     slot.claimedBy = claim.worker;
-    this.#host.claimed(slot, claim.worker, claim.atMs);
+    // The clock of another engine says nothing here.
+    this.#host.claimed(slot, claim.worker, claim.via === undefined ? claim.atMs : this.#host.env.clock.nowMs());
   }
 
   #armQueueTimeout(slot: Slot, row: TaskRow): void {
@@ -188,9 +193,13 @@ export class TaskDesk {
     const { timers, dispatcher } = this.#host.env;
     slot.queueTimer = timers.at(row.queuedAtMs + queueTimeoutMs, () => {
       slot.queueTimer = null;
-      if (slot.claimedBy !== null || dispatcher.abort(row.id) !== 'withdrawn') return;
-      this.#inFlight.delete(row.id);
-      this.#host.workFailed(slot, attempt, `no worker claimed it within ${queueTimeoutMs} ms`, 'FS_TIMEOUT', true);
+      if (slot.claimedBy !== null) return;
+      dispatcher.withdraw(row.id, () => {
+        // The host may have been built anew meanwhile.
+        const now = this.#inFlight.get(row.id) ?? slot;
+        this.#inFlight.delete(row.id);
+        this.#host.workFailed(now, attempt, `no worker claimed it within ${queueTimeoutMs} ms`, 'FS_TIMEOUT', true);
+      });
     });
   }
 
@@ -214,9 +223,10 @@ export class TaskDesk {
 
   /**
    * Ends a task for real: `told`, its report follows; `withdrawn`, nobody had it; `ended`, it had reported;
-   * `unknown`, it was never handed out, or the process that ran it is gone.
+   * `unknown`, it was never handed out, or the process that ran it is gone; `asked`, whether an agent of another
+   * engine has it, a report follows.
    */
-  abort(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
+  abort(slot: Slot): TaskEnd {
     const id = slot.attemptId;
     this.release(slot);
     if (!this.#inFlight.has(id)) return this.#ended.has(id) ? 'ended' : 'unknown';
@@ -230,7 +240,7 @@ export class TaskDesk {
   }
 
   /** As `abort`, and its report is of no interest. */
-  abandon(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
+  abandon(slot: Slot): TaskEnd {
     const how = this.abort(slot);
     this.#inFlight.delete(slot.attemptId);
     if (how === 'told' && slot.node.type.where === 'worker') this.abandoned.set(slot.attemptId, slot);
@@ -249,9 +259,13 @@ export class TaskDesk {
     return true;
   }
 
+  /** This engine has no say in them any more. */
   abortAll(): void {
+    const { work, dispatcher } = this.#host.env;
     for (const [id, slot] of this.#inFlight) {
-      if (slot.queuedTask === null) this.#host.env.work.abort(id);
+      if (slot.queuedTask === null) work.abort(id);
+      else dispatcher.disown(id);
     }
+    for (const id of this.abandoned.keys()) dispatcher.disown(id);
   }
 }
