@@ -128,7 +128,7 @@ export class ChildrenDriver {
         this.#ids[index] = undefined;
         if (this.over) return;
         this.#next = Math.min(this.#next, index);
-        this.#host.env.timers.at(this.#host.env.clock.nowMs() + 500, () => this.pump());
+        this.#host.env.timers.after(500, () => this.pump());
       },
     );
   }
@@ -197,7 +197,7 @@ export class ChildrenDriver {
       },
       () => {
         this.over = false;
-        this.#host.env.timers.at(this.#host.env.clock.nowMs() + 500, () => this.pump());
+        this.#host.env.timers.after(500, () => this.pump());
       },
     );
   }

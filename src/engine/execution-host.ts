@@ -834,7 +834,7 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** Tries again what the store did not answer. */
   #later(run: () => void): void {
-    this.env.timers.at(this.env.clock.nowMs() + STORE_RETRY_MS, run);
+    this.env.timers.after(STORE_RETRY_MS, run);
   }
 
   /** A read that waits until the store answers: a node does not fail because a database rests. */
@@ -955,14 +955,15 @@ export class ExecutionHost implements ExecutionEdge {
     slot.actor?.send({ type: 'work.aborted' });
   }
 
-  /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
+  /** A restored node was told before: where its task has ended since, or went with its process, nobody else says so. */
   #taskGone(slot: Slot): void {
+    const id = slot.attemptId;
     const how = this.#desk.abort(slot);
-    if (how === 'told' || (how === 'unknown' && this.#desk.pursue(slot))) {
-      this.stopReport?.taskTold(slot, slot.attemptId);
-      return;
-    }
-    this.event('task.aborted', slot, { outcome: 'aborted' });
+    this.stopReport?.taskTold(slot, id);
+    if (how === 'told' || (how === 'unknown' && this.#desk.pursue(slot))) return;
+    const end: WorkReport = this.#desk.endOf(id) ?? { kind: 'aborted', outcome: 'aborted' };
+    this.stopReport?.taskEnded(id, end, this.env.clock.nowMs());
+    this.event('task.aborted', slot, { outcome: this.stopReport?.outcomeOf(id) ?? 'aborted' });
     this.deliver(slot, { type: 'work.aborted' });
   }
 
@@ -1138,7 +1139,7 @@ export class ExecutionHost implements ExecutionEdge {
       else this.deliver(inner, { type: 'execution.end', verdict });
     }
     // Whoever ignores that is written off, as after a stop.
-    this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () =>
+    this.env.timers.after(this.env.stopGraceMs, () =>
       this.enter(() => {
         if (slot.settled || slot.body !== body) return;
         for (const inner of [...this.live])
@@ -1216,8 +1217,12 @@ export class ExecutionHost implements ExecutionEdge {
     this.event('stop.delivered', null, { path });
     this.enter(() => {
       this.send({ type: 'execution.stop' }, null);
-      // Also those that a timeout had told before.
-      for (const slot of this.live) if (slot.stage === 'aborting') this.stopReport?.taskTold(slot, slot.attemptId);
+      // Also those that a timeout had told before, which may have ended since.
+      for (const slot of [...this.live]) {
+        if (slot.stage !== 'aborting') continue;
+        if (this.#desk.has(slot.attemptId)) this.stopReport?.taskTold(slot, slot.attemptId);
+        else this.#taskGone(slot);
+      }
       for (const [id, slot] of this.#desk.abandoned) this.stopReport?.taskTold(slot, id);
       this.stopReport?.halted(this.env.clock.nowMs());
       this.event('stop.halted', null, null);
@@ -1260,7 +1265,7 @@ export class ExecutionHost implements ExecutionEdge {
 
   #armGrace(): void {
     if (this.#graceTimer !== null) return;
-    this.#graceTimer = this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () => {
+    this.#graceTimer = this.env.timers.after(this.env.stopGraceMs, () => {
       this.#graceTimer = null;
       this.#writeOff();
     });
@@ -1320,7 +1325,7 @@ export class ExecutionHost implements ExecutionEdge {
         });
         for (const run of this.#afterReload.splice(0)) run();
       },
-      () => this.env.timers.at(this.env.clock.nowMs() + 200, () => this.#reload(path)),
+      () => this.env.timers.after(200, () => this.#reload(path)),
     );
   }
 
@@ -1544,7 +1549,7 @@ export class ExecutionHost implements ExecutionEdge {
         // Never success: the actors wait, the same commit is tried until the store takes it.
         this.env.counters.commitRetries += 1;
         const delayMs = Math.min(2_000, 100 * 2 ** Math.min(tries, 5));
-        this.env.timers.at(this.env.clock.nowMs() + delayMs, () => {
+        this.env.timers.after(delayMs, () => {
           if (!this.over && actor === this.actor && this.#committing) this.#commit(commit, effects, tries + 1);
         });
       },
