@@ -142,7 +142,7 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
 /** Who a socket belongs to now: asked again at each event, so that a deleted key is nobody's at once. */
 async function identify(context: Context, socket: ClientSocket): Promise<Caller | null> {
   const { token } = socket.data;
-  return token === null ? context.access.bySession(socket.handshake.headers.cookie) : context.access.byKey(token);
+  return token === null ? context.access.bySession(socket.handshake.headers) : context.access.byKey(token);
 }
 
 function subscriptionVerbs(context: Context, subscriptions: Subscriptions) {
