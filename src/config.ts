@@ -537,6 +537,8 @@ function readAdminKey(dataDir: string): string | null {
 /** How the command line, a worker or an agent reaches the server. */
 export interface ClientConfig {
   url: string;
+  /** Where several were given, with commas: all of them, for workers and agents. */
+  urls?: string[];
   urlFrom: 'flag' | 'environment' | 'data directory' | 'default';
   /** null: none is known. */
   key: string | null;
@@ -556,28 +558,35 @@ export function resolveClientConfig(
 ): ClientConfig {
   const dataDir = resolve(flags.data ?? (env.FULLSTOP_DATA || configDefaults.dataDir));
   const written = readServerFile(dataDir);
-  const { url, urlFrom } = resolveUrl(env, flags.url, written);
-  if (env.FULLSTOP_KEY) return { url, urlFrom, key: env.FULLSTOP_KEY, keyFrom: 'environment' };
-  if (url !== written?.url && !isLoopback(url)) return { url, urlFrom, key: null, keyFrom: null };
-  if (env.FULLSTOP_ADMIN_KEY) return { url, urlFrom, key: env.FULLSTOP_ADMIN_KEY, keyFrom: 'environment' };
+  const where = resolveUrl(env, flags.url, written);
+  if (env.FULLSTOP_KEY) return { ...where, key: env.FULLSTOP_KEY, keyFrom: 'environment' };
+  if ((where.urls ?? [where.url]).some((url) => url !== written?.url && !isLoopback(url)))
+    return { ...where, key: null, keyFrom: null };
+  if (env.FULLSTOP_ADMIN_KEY) return { ...where, key: env.FULLSTOP_ADMIN_KEY, keyFrom: 'environment' };
   let key: string | null = null;
   try {
     key = readAdminKey(dataDir);
   } catch (error) {
     if (!hasCode(error, 'FS_UNAVAILABLE')) throw error;
   }
-  return { url, urlFrom, key, keyFrom: key === null ? null : 'data directory' };
+  return { ...where, key, keyFrom: key === null ? null : 'data directory' };
 }
 
 function resolveUrl(
   env: Environment,
   flag: string | undefined,
   written: ServerFile | null,
-): Pick<ClientConfig, 'url' | 'urlFrom'> {
-  if (flag !== undefined) return { url: checkUrl('--url', flag), urlFrom: 'flag' };
-  if (env.FULLSTOP_URL) return { url: checkUrl('FULLSTOP_URL', env.FULLSTOP_URL), urlFrom: 'environment' };
+): Pick<ClientConfig, 'url' | 'urls' | 'urlFrom'> {
+  if (flag !== undefined) return { ...checkUrls('--url', flag), urlFrom: 'flag' };
+  if (env.FULLSTOP_URL) return { ...checkUrls('FULLSTOP_URL', env.FULLSTOP_URL), urlFrom: 'environment' };
   if (written !== null) return { url: written.url, urlFrom: 'data directory' };
   return { url: `http://127.0.0.1:${configDefaults.port}`, urlFrom: 'default' };
+}
+
+function checkUrls(flag: string, text: string): Pick<ClientConfig, 'url' | 'urls'> {
+  const urls = text.split(',').map((each) => checkUrl(flag, each.trim()));
+  const [url = ''] = urls;
+  return urls.length > 1 ? { url, urls } : { url };
 }
 
 function checkUrl(flag: string, text: string): string {

@@ -391,6 +391,19 @@ describe('configuration', () => {
       );
     });
 
+    it('takes several addresses, and keeps its key from all where one is another machine', () => {
+      const env = {
+        FULLSTOP_DATA: data,
+        FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef',
+        FULLSTOP_URL: 'http://localhost:1/, http://127.0.0.1:2',
+      };
+      const urls = ['http://localhost:1', 'http://127.0.0.1:2'];
+      expect(resolveClientConfig(env)).to.deep.include({ url: urls[0], urls });
+      expect(resolveClientConfig(env).key).not.to.equal(null);
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: `${urls[0]},https://elsewhere.example` }).key).to.equal(null);
+      expect(fault(() => resolveClientConfig({ FULLSTOP_URL: `${urls[0]},` }))).to.include({ code: 'FS_INVALID' });
+    });
+
     it('comes after FULLSTOP_URL and FULLSTOP_KEY', () => {
       writeServerFile(data, { url: 'http://127.0.0.1:5000', pid: 1 });
       const env = { FULLSTOP_DATA: data, FULLSTOP_URL: 'https://elsewhere.example/', FULLSTOP_KEY: 'fs_mine' };
