@@ -206,7 +206,10 @@ export class Ledger {
   }
 
   stopLeaves(id: string, requestId: string): void {
-    if (this.executions.get(id)?.stop?.requestId !== requestId)
+    const known = this.executions.get(id);
+    // A child that was stopped before its parent keeps its own request.
+    const requests = [known, ...(known?.ancestors ?? []).map((above) => this.executions.get(above))];
+    if (known?.stop == null || !requests.some((one) => one?.stop?.requestId === requestId))
       this.fault(`a STOP of ${id} was broadcast before its intent was durable (I7)`);
   }
 

@@ -537,6 +537,8 @@ export class World {
   #unproven(): boolean {
     for (const runs of this.work.runs.values())
       for (const run of runs) if (run.endedAtMs === null && run.process.alive) return true;
+    for (const { engine } of this.engines)
+      for (const { kind, held } of engine?.workers.workers() ?? []) if (kind !== 'agent' && held > 0) return true;
     return this.unconfirmed.size > 0;
   }
 
