@@ -82,7 +82,7 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
     drainMs: config.drainMs,
     logger,
   };
-  const http = createHttp({ context, origins, metrics: new Metrics(engine, inspections), verbs });
+  const http = createHttp({ context, origins, metrics: new Metrics(engine, inspections, bus), verbs });
   const sockets = createSockets(http.server, { context, origins, bus, verbs });
   const { io } = sockets;
   const inspectSocket = openInspectSocket(http.server, { context, origins, allowed: inspectOrigins ?? [], verbs });
