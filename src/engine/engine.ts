@@ -25,6 +25,7 @@ import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import { type InspectionObserver, Inspections } from './inspection.ts';
 import { registryLogic } from './registry.ts';
+import type { ClusterTasks, Peers } from './remote-tasks.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
 import { confirm, StopReport } from './stop-report.ts';
@@ -100,6 +101,8 @@ class Engine implements EngineApi, HostEnvironment {
   readonly log;
   readonly tokens;
   readonly dispatcher: Dispatcher;
+  /** What the membership knows of the other engines. */
+  readonly peers: Peers = { hasOthers: () => false, isAlive: () => false, workerName: () => null, offers: () => false };
   readonly timers: Timers;
   readonly stopGraceMs: number;
   readonly #options: EngineOptions;
@@ -160,7 +163,7 @@ class Engine implements EngineApi, HostEnvironment {
       workerLeaseMs: options.workerLeaseMs,
       agentLeaseMs: options.agentLeaseMs,
       local: { id: `${LOCAL}${this.id}`, work: ports.work },
-      cluster: null,
+      cluster: this.#clusterTasks(),
       late: (taskId, report, project, counts) => this.#late(taskId, report, project, counts),
     });
     this.#workflows = new Workflows(ports.store);
@@ -185,6 +188,20 @@ class Engine implements EngineApi, HostEnvironment {
     );
   }
 
+  /** For the dispatcher, where several engines share the store. */
+  #clusterTasks(): ClusterTasks | null {
+    const { cluster } = this.store;
+    if (cluster === null) return null;
+    return {
+      engine: this.id,
+      cluster,
+      peers: this.peers,
+      tell: (hint) => this.bus.tell(hint),
+      owns: (executionId) => this.#hosts.has(executionId),
+      header: (executionId) => this.store.getHeader(executionId),
+    };
+  }
+
   // ------------------------------------------------------------------ life
 
   async start(): Promise<void> {
@@ -194,6 +211,11 @@ class Engine implements EngineApi, HostEnvironment {
     const admission = (await this.store.getSetting('admission')) as { paused?: boolean } | null;
     if (admission?.paused === true) this.#actor.send({ type: 'engine.pause' });
     this.bus.onStop((message) => this.#heardStop(message.executionId));
+    const { remote } = this.dispatcher;
+    if (remote !== null) {
+      this.bus.onHint((hint) => remote.heard(hint));
+      this.bus.onGap(() => remote.gap());
+    }
     await this.store.claimAll(this.id);
     await this.dispatcher.recover();
     await this.#recover();
@@ -643,6 +665,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** A STOP from the bus: only the owner acts, and on what the store says. */
   #heardStop(id: string): void {
+    this.dispatcher.remote?.stopHeard(id);
     const host = this.#hosts.get(id);
     const parked = this.#parked.get(id);
     if (parked === undefined ? host === undefined || host.header.stop !== null : parked.waking !== null) return;
