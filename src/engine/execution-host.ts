@@ -859,7 +859,7 @@ export class ExecutionHost implements ExecutionEdge {
         this.#afterReload.push(() => void this.reported(id, report).then(resolve));
       });
     }
-    const slot = this.#desk.take(id);
+    const slot = this.#desk.take(id, report);
     if (this.stopReport?.taskEnded(id, report, this.env.clock.nowMs())) {
       const ended = this.stopReport.lastEnded;
       if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);

@@ -23,6 +23,8 @@ export class TaskDesk {
   readonly #ended = new Map<string, WorkReport>();
   /** Told to end because their attempt timed out, and not heard of since. */
   readonly abandoned = new Map<string, Slot>();
+  /** Agents' tasks whose attempt timed out, and that is not durable yet. */
+  readonly #runOn = new Set<string>();
   /** For the next commit. */
   queued: TaskRow[] = [];
   dequeued: string[] = [];
@@ -54,10 +56,11 @@ export class TaskDesk {
   }
 
   /** The slot of a reported task, which is in flight no more. */
-  take(id: string): Slot | undefined {
+  take(id: string, report: WorkReport): Slot | undefined {
     const slot = this.#inFlight.get(id);
     this.#inFlight.delete(id);
-    this.abandoned.delete(id);
+    // Should the timeout that told it be taken back, this is how it ended.
+    if (this.abandoned.delete(id)) this.#ended.set(id, report);
     return slot;
   }
 
@@ -68,6 +71,7 @@ export class TaskDesk {
   /** Everything is durable. */
   durable(): void {
     this.#ended.clear();
+    this.#runOn.clear();
   }
 
   forgetUnsaved(): void {
@@ -167,7 +171,8 @@ export class TaskDesk {
   /** A restored node: its task may still be in the queue, or in somebody's hands. */
   restore(slot: Slot, data: { queued?: boolean; worker?: string | null; agent?: string | null } | null): void {
     const id = slot.attemptId;
-    if (this.#inFlight.has(id)) this.#inFlight.set(id, slot);
+    // A timeout that told it may have been taken back.
+    if (this.#inFlight.has(id) || this.abandoned.delete(id)) this.#inFlight.set(id, slot);
     if (data?.queued !== true) return;
     const row = this.#host.env.dispatcher.restore(id, this.#ownerOf(id));
     slot.queuedTask = row ?? { id, capability: '', task: this.#taskOf(slot), queuedAtMs: 0, claim: null };
@@ -229,6 +234,7 @@ export class TaskDesk {
   abort(slot: Slot): TaskEnd {
     const id = slot.attemptId;
     this.release(slot);
+    if (this.#runOn.has(id)) return 'told';
     if (!this.#inFlight.has(id)) return this.#ended.has(id) ? 'ended' : 'unknown';
     if (slot.queuedTask === null) {
       this.#host.env.work.abort(id);
@@ -242,8 +248,11 @@ export class TaskDesk {
   /** As `abort`, and its report is of no interest. */
   abandon(slot: Slot): TaskEnd {
     const how = this.abort(slot);
-    this.#inFlight.delete(slot.attemptId);
-    if (how === 'told' && slot.node.type.where === 'worker') this.abandoned.set(slot.attemptId, slot);
+    const id = slot.attemptId;
+    this.#inFlight.delete(id);
+    if (how !== 'told') return how;
+    if (slot.node.type.where === 'agent') this.#runOn.add(id);
+    else this.abandoned.set(id, slot);
     return how;
   }
 

@@ -35,7 +35,7 @@ export async function checkWorld(world: World): Promise<string[]> {
       workflow = loadDefinition(row?.source).compiled;
       compiled.set(hash, workflow);
     }
-    const receipt = await inner.getReceipt(known.id);
+    const receipt = world.receipts.get(known.id) ?? (await inner.getReceipt(known.id));
     const { items } = await inner.readEvents(known.id, 1, 1e9);
     const record = recordOf(stored, workflow, receipt, world.scheduler.nowMs);
     const one: Seen = { record, events: items.map(eventOf) };
@@ -51,7 +51,14 @@ export async function checkWorld(world: World): Promise<string[]> {
     checkStopLatency(world, known, fault);
     checkPending(stored, workflow, fault);
   }
-  faults.push(...familyFaults(seen));
+  // By the time of the world: clocks differ.
+  const endedBefore = ({ id, parent, stop }: Seen['record']): boolean => {
+    const child = ledger.executions.get(id);
+    const above = ledger.executions.get(parent?.executionId ?? '');
+    const stoppedAtMs = above?.stopAtMs ?? 0;
+    return stop === null ? (child?.endAtMs ?? Infinity) <= stoppedAtMs : (child?.stopAtMs ?? Infinity) <= stoppedAtMs;
+  };
+  faults.push(...familyFaults(seen, endedBefore));
   for (const [id, requestId] of clients.accepted) {
     const known = ledger.executions.get(id);
     if (known === undefined || known.deleted) continue;

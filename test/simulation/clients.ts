@@ -3,7 +3,14 @@ import type { Caller } from '../../src/server/access.ts';
 import { call as callVerb } from '../../src/server/call.ts';
 import { verbs } from '../../src/server/verbs/table.ts';
 import type { Context, Verb } from '../../src/server/verbs/verb.ts';
-import type { BulkStopAnswer, EventPage, ExecutionEvent, ExecutionRecord, StopAnswer } from '../../src/wire.ts';
+import type {
+  BulkStopAnswer,
+  EventPage,
+  ExecutionEvent,
+  ExecutionRecord,
+  StopAnswer,
+  StopReceipt,
+} from '../../src/wire.ts';
 import type { Follower, SimBus } from './bus.ts';
 import { copy, tail } from './database.ts';
 import type { Ledger } from './ledger.ts';
@@ -125,8 +132,7 @@ export class Clients {
   heal(load: readonly Load[]): void {
     this.#process.later(900, () => {
       if (load.some(({ kind }) => kind === 'pause')) this.#ask('admission.set', { paused: false }, true);
-      for (const item of load)
-        if (item.kind === 'disable') this.#ask('workflow.enable', { name: item.workflow }, true);
+      for (const item of load) if (item.kind === 'disable') this.#ask('workflow.enable', { name: item.workflow }, true);
     });
   }
 
@@ -242,6 +248,12 @@ export class Clients {
       undefined,
       stranger,
     );
+  }
+
+  readReceipt(id: string, then: (receipt: StopReceipt) => void): void {
+    this.#ask('execution.receipt', { id }, true, (told) => {
+      if (told.ok) then(told.data as StopReceipt);
+    });
   }
 
   #childOf(id: string): string | null {

@@ -15,6 +15,7 @@ import { Audit } from '../../src/server/audit.ts';
 import { FrozenSets } from '../../src/server/frozen-sets.ts';
 import type { Context } from '../../src/server/verbs/verb.ts';
 import { openWorkerNamespaces } from '../../src/server/workers.ts';
+import type { StopReceipt } from '../../src/wire.ts';
 import { createInProcessPool } from '../../src/worker/pool.ts';
 import { type RunningWorker, startWorker } from '../../src/worker/worker.ts';
 import { Network, SimBus } from './bus.ts';
@@ -488,8 +489,10 @@ export class World {
         await scheduler.run(startMs + END_MS, quiet);
         await scheduler.run(scheduler.nowMs + 1_500, broken);
         // Confirmations come with the heartbeats of those who were away.
-        if (!broken() && this.#unproven()) await scheduler.run(scheduler.nowMs + 18_000, () => broken() || !this.#unproven());
+        if (!broken() && this.#unproven())
+          await scheduler.run(scheduler.nowMs + 18_000, () => broken() || !this.#unproven());
       }
+      if (!broken()) await this.#readReceipts();
       if (!broken()) {
         const { checkWorld } = await import('./checker.ts');
         for (const fault of await checkWorld(this)) ledger.fault(fault);
@@ -509,6 +512,18 @@ export class World {
       tookMs: scheduler.nowMs - scheduler.startMs,
       lines: this.trace.lines,
     };
+  }
+
+  /** As a client is told them: what their engines could not bring up to date any more is, by then. */
+  async #readReceipts(): Promise<void> {
+    const { ledger, scheduler, clients } = this;
+    for (const { id, stop, endAtMs, deleted } of ledger.executions.values()) {
+      if (stop === null || endAtMs === null || deleted) continue;
+      const receipt = await this.database.inner.getReceipt(id);
+      if (receipt?.children.every(({ status }) => status === 'Complete' || status === 'Failed') !== false) continue;
+      clients.readReceipt(id, (told) => this.receipts.set(id, told));
+    }
+    if (clients.open > 0) await scheduler.run(scheduler.nowMs + 20_000, () => clients.open === 0);
   }
 
   async #save(): Promise<void> {
@@ -698,9 +713,11 @@ export class World {
 
   /** Executions whose last receipt says that something has not confirmed. */
   readonly unconfirmed = new Set<string>();
+  /** As clients were told them in the end, where they asked. */
+  readonly receipts = new Map<string, StopReceipt>();
 
   /** Whatever a receipt says has ended has ended (I9). */
-  #checkReceipt(receipt: import('../../src/wire.ts').StopReceipt): void {
+  #checkReceipt(receipt: StopReceipt): void {
     const { executionId } = receipt;
     if (receipt.unconfirmed > 0) this.unconfirmed.add(executionId);
     else this.unconfirmed.delete(executionId);

@@ -172,8 +172,9 @@ function checkTiming(events: ExecutionEvent[], nodes: Record<string, CheckedNode
         if (wake !== undefined && atMs < wake)
           fault(`attempt ${event.attempt} of ${key} began ${wake - atMs} ms before its backoff was over (I8)`);
         wakeAtMs.delete(key);
-        // Its instant was set before its start was stamped, and after the event before that.
-        startedAtMs.set(key, Date.parse(events[event.seq - 2]?.at ?? event.at));
+        // Its instant was set before its start was stamped, and after the event before that; a delay's by its first try.
+        if (node?.type !== 'delay' || event.attempt === 1)
+          startedAtMs.set(key, Date.parse(events[event.seq - 2]?.at ?? event.at));
         iteration.delete(key);
         break;
       }
@@ -245,10 +246,10 @@ function nodeAt(nodes: Record<string, CheckedNode>, path: string): CheckedNode |
 }
 
 /** Faults between executions: children are one for each place, end with their parent, and under its stop. */
-export function familyFaults(all: Seen[]): string[] {
+export function familyFaults(all: Seen[], endedBefore = endedBeforeStop): string[] {
   const faults: string[] = [];
   const byId = new Map(all.map((seen) => [seen.record.id, seen]));
-  const places = new Map<string, ExecutionRecord>();
+  const places = new Map<string, string>();
   for (const { record } of all) {
     const { parent } = record;
     if (parent === null) continue;
@@ -260,10 +261,10 @@ export function familyFaults(all: Seen[]): string[] {
       parent.itemIndex ?? null,
     ]);
     const other = places.get(place);
-    // A loop's next attempt has iterations of the same index: the children of the one before have ended by then.
-    if (other !== undefined && overlap(other, record))
-      faults.push(`${record.id} and ${other.id} are the same child ${place} (I5)`);
-    places.set(place, record);
+    // A loop's next attempt has iterations of the same index.
+    if (other !== undefined && (parent.iterations ?? []).length === 0)
+      faults.push(`${record.id} and ${other} are the same child ${place} (I5)`);
+    places.set(place, record.id);
     const above = byId.get(parent.executionId)?.record;
     if (above === undefined) {
       faults.push(`${record.id} has a parent that nobody knows: ${parent.executionId}`);
@@ -282,13 +283,8 @@ export function familyFaults(all: Seen[]): string[] {
   return faults;
 }
 
-function overlap(one: ExecutionRecord, other: ExecutionRecord): boolean {
-  const [first, second] = one.createdAt <= other.createdAt ? [one, other] : [other, one];
-  return first.endedAt === null || first.endedAt > second.createdAt;
-}
-
 /** Its end was under way when the parent's stop was stored. */
-function endedBefore(record: ExecutionRecord, at: string): boolean {
+function endedBeforeStop(record: ExecutionRecord, at: string): boolean {
   const slackMs = 2_000;
   if (record.stop !== null) return Date.parse(record.stop.requestedAt) <= Date.parse(at) + slackMs;
   return record.endedAt !== null && Date.parse(record.endedAt) <= Date.parse(at) + slackMs;
