@@ -36,7 +36,7 @@ export interface Exit {
 }
 
 export interface ServerProcessOptions {
-  /** Beside those of the test's own process, without its FULLSTOP_ variables. */
+  /** Beside those of the test's own process, without what would configure a server. */
   env?: Record<string, string>;
   /** 0, the default, is another one at each start. */
   port?: number;
@@ -148,7 +148,7 @@ export class ServerProcess {
       const written = readJson(file) as { url: string; pid: number } | null;
       if (written !== null && written.pid === this.pid) {
         this.#url = written.url;
-        this.#key = readFileSync(join(this.dataDir, 'admin.key'), 'utf8').trim();
+        this.#key = this.#env.FULLSTOP_ADMIN_KEY ?? readFileSync(join(this.dataDir, 'admin.key'), 'utf8').trim();
         return;
       }
       if (!this.running) throw new Error(`the server ended before it listened:\n${this.#log}`);
@@ -317,7 +317,9 @@ export async function until<T>(
 }
 
 function environment(more: Record<string, string>): NodeJS.ProcessEnv {
-  const own = Object.entries(process.env).filter(([name]) => !name.startsWith('FULLSTOP_'));
+  // A database that tests may use is no place for the servers of all of them.
+  const others = ['MONGODB_URI', 'REDIS_URL'];
+  const own = Object.entries(process.env).filter(([name]) => !name.startsWith('FULLSTOP_') && !others.includes(name));
   return { ...Object.fromEntries(own), NO_COLOR: '1', ...more };
 }
 
