@@ -855,6 +855,8 @@ export class ExecutionHost implements ExecutionEdge {
    */
   reported(id: string, report: WorkReport): Promise<boolean> {
     if (this.#reloading) {
+      // A stop that follows finds it ended.
+      this.#desk.noteEnded(id, report);
       return new Promise((resolve) => {
         this.#afterReload.push(() => void this.reported(id, report).then(resolve));
       });

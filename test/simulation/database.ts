@@ -215,7 +215,10 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
         (value) => ({ value }),
         (error: unknown) => ({ error }),
       );
+    // Alone on its store, what a process had not written when it died it never writes.
+    const gone = (): boolean => !process.alive && database.inner.cluster === null;
     const arrive = async (): Promise<void> => {
+      if (gone()) return;
       const { nowMs } = scheduler;
       if (database.downUntilMs > nowMs) {
         hit('stepDown');
@@ -266,7 +269,7 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
       if (fault.gaveUp) {
         // Whatever becomes of it later, its caller has been told that nobody knows.
         process.later(Math.min(fault.lateMs / 2, TIMEOUT_MS), () => reject(unavailable('no answer came in time')));
-        scheduler.at(scheduler.nowMs + fault.lateMs, () => void apply());
+        scheduler.at(scheduler.nowMs + fault.lateMs, () => void (gone() || apply()));
         return;
       }
       scheduler.at(scheduler.nowMs + fault.lateMs, () => void arrive());

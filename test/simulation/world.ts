@@ -730,6 +730,8 @@ export class World {
       if (task.outcome === 'unconfirmed' || task.outcome === 'agentRunsOn') continue;
       for (const run of this.#runsOf(executionId, task)) {
         const said = `the receipt of ${executionId} says ${task.outcome} of ${task.node} attempt ${task.attempt}`;
+        // Where a loop has had this iteration before, it is another task's run.
+        if (task.outcome === 'neverStarted' && task.iterations !== undefined) continue;
         if (task.outcome === 'neverStarted') this.ledger.fault(`${said}, and it ran in ${run.process.name} (I9)`);
         else if (run.endedAtMs === null && run.task.where === 'worker')
           this.ledger.fault(`${said}, and it runs in ${run.process.name} (I9)`);
