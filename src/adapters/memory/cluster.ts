@@ -27,7 +27,7 @@ export interface ClusterHost {
 }
 
 /** Several engines of one test on one memory store. */
-export class MemoryCluster implements ClusterStore {
+export class MemoryClusterStore implements ClusterStore {
   readonly #host: ClusterHost;
   readonly #members = new Map<string, Member>();
   /** Executions that have a place, by workflow. */

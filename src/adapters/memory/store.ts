@@ -20,14 +20,14 @@ import type {
 import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
 import type { AuditItem, Json, ParentRef, StopReceipt } from '../../wire.ts';
 import { MemoryClusterStore } from './cluster.ts';
-import { compare, type Entry, hasEnded, jsonCopy, recoverable } from './entry.ts';
+import { compare, type Entry, hasEnded, jsonCopy, nameKey, recoverable } from './entry.ts';
 
 export interface MemoryStoreOptions {
   /** Called with the work of every call; runs it when the test says so. By default at once. */
   defer?: (work: () => void) => void;
   /** Several engines share it. By default one at a time has it. */
   cluster?: boolean;
-  /** The store's own clock, for leases. By default it stands still. */
+  /** The store's own clock, for leases. By default the system's. */
   nowMs?: () => number;
 }
 
@@ -56,20 +56,18 @@ class MemoryExecutionStore implements MemoryStore {
   #failures = 0;
   #trouble: string | null = null;
 
-  constructor({ defer = (work) => work(), cluster = false, nowMs = () => 0 }: MemoryStoreOptions) {
+  constructor({ defer = (work) => work(), cluster = false, nowMs = Date.now }: MemoryStoreOptions) {
     this.#defer = defer;
     this.#nowMs = nowMs;
     this.cluster = cluster
-      ? new MemoryClusterStore(
-          {
-            executions: this.#executions,
-            settings: this.#settings,
-            definitionsTurn: () => this.#definitionsTurn,
-            read: (work) => this.#read(work),
-            write: (work) => this.#write(work),
-          },
+      ? new MemoryClusterStore({
+          entries: this.#executions,
           nowMs,
-        )
+          definitionsTurn: () => this.#definitionsTurn,
+          admission: () => this.#settings.get('admission') ?? null,
+          read: (work) => this.#read(work),
+          write: (work) => this.#write(work),
+        })
       : null;
   }
 
@@ -500,9 +498,7 @@ class MemoryExecutionStore implements MemoryStore {
       delivered: new Set(),
       tasks: new Map(),
       receipt: null,
-      offeredTo: offeredTo ?? null,
-      offeredAtMs: this.#nowMs(),
-      acceptedBy: null,
+      offer: offeredTo === undefined ? null : { to: offeredTo, atMs: this.#nowMs() },
     });
     return { kind: 'created' };
   }
@@ -570,7 +566,10 @@ function apply(entry: Entry, commit: Commit): void {
     entry.nodes.delete(key);
     for (const [id, result] of entry.results) if (result.key === key) entry.results.delete(id);
   }
-  for (const id of commit.consumedTriggers) entry.triggers.delete(id);
+  for (const id of commit.consumedTriggers) {
+    entry.triggers.delete(id);
+    entry.delivered.delete(id);
+  }
   for (const task of commit.tasks) entry.tasks.set(task.id, task);
   for (const id of commit.endedTasks) entry.tasks.delete(id);
   if (commit.receipt !== null) entry.receipt = commit.receipt;
@@ -628,8 +627,4 @@ function parseCursor(cursor: string | undefined): [createdAt: number, turn: numb
 
 function badCursor(cursor: string): FullstopError {
   return new FullstopError('FS_INVALID', `expected a cursor of an earlier page, found ${cursor}`);
-}
-
-function nameKey(project: string, name: string): string {
-  return `${project}/${name}`;
 }
