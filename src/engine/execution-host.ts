@@ -1503,7 +1503,8 @@ export class ExecutionHost implements ExecutionEdge {
       executionId: header.id,
       epoch: header.owner.epoch,
       v: header.v + 1,
-      requestId: header.stop?.requestId ?? null,
+      // Until the halt it is a commit like any other: the store refuses it where a stop came first.
+      requestId: this.stopReport === null ? null : (header.stop?.requestId ?? null),
       header: patch,
       nodes,
       dropNodes: this.#dropNodes,

@@ -71,8 +71,16 @@ export async function checkWorld(world: World): Promise<string[]> {
         fault(`a client saw event ${event.seq} of ${follower.id} as ${event.type}: ${JSON.stringify(event)} (I7)`);
     });
   }
-  for (const runs of work.runs.values()) {
+  for (const [taskId, runs] of work.runs) {
     for (const run of runs) {
+      const lostAtMs = ledger.executions.get(run.task.executionId)?.lostAtMs.get(taskId);
+      const { process, endedAtMs } = run;
+      // Its worker lost its lease when the engine gave the attempt up, and knows that by itself.
+      if (lostAtMs !== undefined && run.task.where === 'worker' && process.alive && !world.wasDeaf(process)) {
+        const ranOnMs = (endedAtMs ?? Number.POSITIVE_INFINITY) - lostAtMs;
+        if (ranOnMs > 4_000)
+          fault(`${taskId} ran on in ${process.name} for ${Math.round(ranOnMs)} ms after it was lost (I9)`);
+      }
       const known = ledger.executions.get(run.task.executionId);
       if (known === undefined || known.deleted || run.endedAtMs !== null || run.task.where === 'agent') continue;
       // A container whose process died is the reaper's.
@@ -157,6 +165,9 @@ function checkReceipt(world: World, known: Known, receipt: StopReceipt | null, f
   }
   if (receipt.requestId !== stop.requestId)
     fault(`the receipt of ${id} is of ${receipt.requestId}, its stop ${stop.requestId}`);
+  // Its own bus tells an engine of nothing that it did not know before.
+  if (receipt.delivery?.path === 'bus' && !known.askedElsewhere)
+    fault(`${id} was stopped where it lives, and its stop came by the bus (local first)`);
   if (receipt.finalisedAt === null) fault(`${id} has ended, its receipt is not finalised`);
   for (const { executionId, status } of receipt.children) {
     const child = world.ledger.executions.get(executionId);

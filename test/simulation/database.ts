@@ -101,7 +101,7 @@ export class Database {
         }
         break;
       case 'requestStop':
-        ledger.stopRequested(args[0] as string, answer as StopRequestOutcome);
+        ledger.stopRequested(engine, args[0] as string, answer as StopRequestOutcome);
         break;
       case 'putReceipt':
         ledger.onReceipt(args[0] as StopReceipt, false);

@@ -24,8 +24,12 @@ export interface Known {
   started: Set<string>;
   /** Of attempts that are settled or retried: what a result led to. */
   results: Set<string>;
+  /** Attempts that were lost: since when. */
+  lostAtMs: Map<string, number>;
   rows: Map<string, NodeRow>;
   deleted: boolean;
+  /** An engine that does not own it was asked to stop it. */
+  askedElsewhere: boolean;
 }
 
 /** Not after a stop (I3). */
@@ -88,8 +92,10 @@ export class Ledger {
       events: [...events],
       started: new Set(),
       results: new Set(),
+      lostAtMs: new Map(),
       rows: new Map(),
       deleted: false,
+      askedElsewhere: false,
     });
   }
 
@@ -125,6 +131,8 @@ export class Ledger {
     for (const row of commit.nodes) {
       const before = known.rows.get(row.key);
       if (row.attempt > 0) known.started.add(`${id}/${row.key}/${row.attempt}`);
+      if (before?.status === 'Running' && row.attempt > before.attempt && !isOver(before))
+        known.lostAtMs.set(`${id}/${row.key}/${before.attempt}`, this.#nowMs());
       // What ended an attempt is in the record: its row has settled, waits for another try, or is at one.
       if (before !== undefined && before.attempt > 0 && (row.attempt > before.attempt || isOver(row)))
         known.results.add(`${id}/${row.key}/${before.attempt}`);
@@ -147,7 +155,7 @@ export class Ledger {
     }
   }
 
-  stopRequested(target: string, outcome: StopRequestOutcome): void {
+  stopRequested(engine: string, target: string, outcome: StopRequestOutcome): void {
     if (outcome.kind !== 'requested') return;
     if (!this.#auditedStops.has(target))
       this.fault(`the stop of ${target} was stored without an entry in the audit log`);
@@ -157,6 +165,7 @@ export class Ledger {
         this.fault(`a stop affects ${id}, which nobody created`);
         continue;
       }
+      if (known.owner.engine !== engine) known.askedElsewhere = true;
       if (known.endAtMs !== null) this.fault(`a stop affects ${id}, which had ended (I1)`);
       if (known.stop !== null) continue;
       known.stop = { requestId: outcome.requestId, requestedAtMs: outcome.requestedAtMs };

@@ -216,7 +216,7 @@ function drawFault(random: Random, plan: Plan): Fault {
   const worker = pick(random, plan.workers.length);
   const atMs = Math.floor(random.next() * LOAD_MS);
   // Early writes matter most: later ones are fewer.
-  const nth = 1 + Math.floor(random.next() ** 1.5 * 120);
+  const nth = 1 + Math.floor(random.next() ** 1.5 * 70);
   const shortly = (): number => Math.floor(100 + random.next() * 2_500);
   switch (kind) {
     case 'replyLostApplied':
@@ -238,7 +238,7 @@ function drawFault(random: Random, plan: Plan): Fault {
       return { kind, atMs, forMs: shortly() };
     case 'engineKilled': {
       const when = oneOf(random, ['before', 'applied', 'answered'] as const);
-      return { kind, engine, nth: 10 + nth * 2, when, downMs: oneOf(random, [10, 500, 3_000, 10_000]) };
+      return { kind, engine, nth: 6 + Math.floor(nth * 1.2), when, downMs: oneOf(random, [10, 500, 3_000, 10_000]) };
     }
     case 'enginePaused':
       return { kind, engine, atMs, forMs: 9_000 + Math.floor(random.next() * 5_000) };
@@ -255,7 +255,7 @@ function drawFault(random: Random, plan: Plan): Fault {
         from: oneOf(random, ['store', 'engines', 'workers', 'workers', 'clients'] as const),
         to: random.next() < 0.5,
         atMs,
-        forMs: oneOf(random, [500, 4_000, 11_000]),
+        forMs: oneOf(random, [500, 4_000, 11_000, 15_000]),
       };
     case 'poisonedMessage':
       return { kind, engine, atMs, what: pick(random, 6) };

@@ -17,6 +17,8 @@ export interface Wires {
   /** Frames from one to the other are lost now; `loss`: this one may be lost alone. */
   lost(from: Process, to: Process, loss: boolean): boolean;
   delayMs(from: Process): number;
+  /** How long a frame takes that keeps no order; null: it keeps it. */
+  strays(): number | null;
   nowMs(): number;
   /** Something was said on a connection. */
   said(from: Process, name: string, payload: unknown): void;
@@ -272,7 +274,10 @@ export class Line {
     if (!this.server.alive) return;
     const frozen = copy(payload);
     this.wires.said(this.server, name, frozen);
-    this.#frame(false, () => this.#socket.heard(this, name, frozen), true);
+    const arrive = (): void => this.#socket.heard(this, name, frozen);
+    this.#frame(false, arrive, true);
+    const laterMs = this.wires.doubled(this.server, name);
+    if (laterMs !== null) this.client.later(laterMs, () => this.#closed || this.#frame(false, arrive));
   }
 
   #frame(up: boolean, deliver: () => void, loss = false): void {
@@ -280,10 +285,16 @@ export class Line {
     const [from, to] = up ? [this.client, this.server] : [this.server, this.client];
     if (this.wires.lost(from, to, loss)) return;
     const nowMs = this.wires.nowMs();
-    // In order: none overtakes the one before it.
-    const atMs = Math.max(nowMs + this.wires.delayMs(from), up ? this.#toServerAtMs : this.#toClientAtMs);
-    if (up) this.#toServerAtMs = atMs;
-    else this.#toClientAtMs = atMs;
+    // In order: none overtakes the one before it, unless the world says so.
+    const straysMs = loss ? this.wires.strays() : null;
+    const atMs =
+      straysMs === null
+        ? Math.max(nowMs + this.wires.delayMs(from), up ? this.#toServerAtMs : this.#toClientAtMs)
+        : nowMs + straysMs;
+    if (straysMs === null) {
+      if (up) this.#toServerAtMs = atMs;
+      else this.#toClientAtMs = atMs;
+    }
     to.later(atMs - nowMs, () => {
       if (!this.#closed) deliver();
     });

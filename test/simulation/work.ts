@@ -32,6 +32,9 @@ export interface WorkWorld {
   deaf: (process: Process) => boolean;
 }
 
+/** How long work goes on that does not hear its abort. */
+const DEAF_MS = 30_000;
+
 /** Containers that outlive the process that started them, by task. */
 export type Containers = Map<string, Run>;
 
@@ -98,7 +101,7 @@ class ModelExecutor implements Executor {
         run.abortedAtMs = world.nowMs();
         if (world.deaf(process)) {
           // It goes on, and ends late by itself.
-          process.later(9_000, run.finish);
+          process.later(DEAF_MS, run.finish);
           return;
         }
         const forced = this.#type === 'container' && other > 0.5;

@@ -32,6 +32,8 @@ import { type Containers, executorsOf, type Run, type WorkWorld } from './work.t
 /** After it nothing new goes wrong, and within it everything has ended. */
 const END_MS = 600_000;
 const HEAL_MS = LOAD_MS + 2_000;
+/** An accepted stop is final, whatever happened before. */
+const FINAL_MS = 15_000;
 
 export interface Outcome {
   faults: string[];
@@ -293,6 +295,7 @@ export class World {
   readonly wires: Wires;
   readonly hits: Partial<Record<FaultKind, number>> = {};
   healed = false;
+  readonly #deaf = new Set<Process>();
   #ids = 0;
   /** Messages that are lost: until when, by where they are. */
   readonly #cuts: { engine: number; from: string; to: boolean; untilMs: number }[] = [];
@@ -326,7 +329,10 @@ export class World {
       deaf: (process) => {
         const worker = this.byProcess.get(process);
         const deaf = worker !== undefined && worker.deafUntilMs > scheduler.nowMs;
-        if (deaf) this.hit('workerDeaf');
+        if (deaf) {
+          this.hit('workerDeaf');
+          this.#deaf.add(process);
+        }
         return deaf;
       },
     };
@@ -398,6 +404,15 @@ export class World {
         const late = worker !== undefined && worker.lateUntilMs > scheduler.nowMs;
         if (late) this.hit('resultLate');
         return 0.1 + streams.of(`wire of ${from.name}`).next() * 2 + (late ? 3_000 : 0);
+      },
+      strays: () => {
+        const { reorderedUntilMs, lateUntilMs } = network.weather;
+        const isLate = lateUntilMs > scheduler.nowMs;
+        if (!isLate && reorderedUntilMs <= scheduler.nowMs) return null;
+        const draw = streams.of('stray frames').next();
+        if (draw > 0.4) return null;
+        this.hit(isLate ? 'messageLate' : 'messageReordered');
+        return isLate ? 1_000 + draw * 8_000 : draw * 400;
       },
       said: (from, name, payload) => {
         trace.note(from.name, `${name} ${taskOf(payload)}`);
@@ -485,12 +500,24 @@ export class World {
         this.#heal();
         // What clients asked shortly before it may still start something.
         await scheduler.run(scheduler.nowMs + 1_000, broken);
+        const stopped = [...ledger.executions.values()].filter(
+          ({ stop, endAtMs }) => stop !== null && endAtMs === null,
+        );
+        if (stopped.length > 0) {
+          await scheduler.run(
+            startMs + healMs + FINAL_MS,
+            () => broken() || stopped.every(({ endAtMs }) => endAtMs !== null),
+          );
+          for (const { id, endAtMs } of stopped)
+            if (endAtMs === null && !broken())
+              ledger.fault(`${id} was stopped, and has not ended ${FINAL_MS} ms after everything healed (I4)`);
+        }
         const quiet = (): boolean => broken() || (ledger.live === 0 && this.clients.open === 0 && this.#allServe());
         await scheduler.run(startMs + END_MS, quiet);
         await scheduler.run(scheduler.nowMs + 1_500, broken);
         // Confirmations come with the heartbeats of those who were away.
         if (!broken() && this.#unproven())
-          await scheduler.run(scheduler.nowMs + 18_000, () => broken() || !this.#unproven());
+          await scheduler.run(scheduler.nowMs + 45_000, () => broken() || !this.#unproven());
       }
       if (!broken()) await this.#readReceipts();
       if (!broken()) {
@@ -754,6 +781,11 @@ export class World {
         found.push(...runs);
     }
     return new Set(found.map((run) => run.task.id)).size === 1 ? found : [];
+  }
+
+  /** It did not hear an abort once. */
+  wasDeaf(process: Process): boolean {
+    return this.#deaf.has(process);
   }
 
   /** What is stored of an execution. */
