@@ -102,8 +102,7 @@ export class MemoryClusterStore implements ClusterStore {
   listOrphans(from: string[], limit: number): Promise<string[]> {
     return this.#host.read(() => {
       const orphans = this.#live(({ header }) => from.includes(header.owner.engine));
-      const roots = new Set(orphans.sort((a, b) => a.turn - b.turn).map(rootOf));
-      return [...roots].slice(0, limit);
+      return [...new Set(orphans.map(rootOf))].sort(compare).slice(0, limit);
     });
   }
 
