@@ -1207,6 +1207,11 @@ export class ExecutionHost implements ExecutionEdge {
   beginStop(path: DeliveryPath): void {
     const { stop } = this.header;
     if (stop === null || this.over) return;
+    if (this.#committing || this.#reloading) {
+      // Something happened between its restoration and now: what becomes of that is known first.
+      this.#stopWaits = { intent: stop, path };
+      return;
+    }
     if (this.#stateValue() === 'stopping') {
       this.#goOnStopping(stop, path);
       return;

@@ -66,8 +66,8 @@ export const mutants: Mutant[] = [
     'unique-key',
     'a start or a child is created twice',
     STORE,
-    'entry.uniqueKey === uniqueKey);',
-    'entry.uniqueKey === uniqueKey && false);',
+    'entry.uniqueKey === uniqueKey',
+    '(entry.uniqueKey === uniqueKey && (false as boolean))',
   ),
   // The engine.
   mutant(
@@ -102,7 +102,7 @@ export const mutants: Mutant[] = [
     'intent-before-restore',
     'a restored execution goes on before its stop is read',
     ENGINE,
-    "if (host.header.stop !== null) host.beginStop('takeover');\n    else if",
+    "if (header.stop !== null) host.beginStop('takeover');\n    else if",
     'if',
   ),
   mutant(
