@@ -1,9 +1,12 @@
 /** The bus over real Redis and MongoDB: gone, back, and the rooms of this engine meanwhile. */
 import { expect } from 'chai';
+import { MongoClient } from 'mongodb';
 import { type BusMessage, SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
 import type { EngineLink } from '../../src/adapters/socket-io/link.ts';
+import { BUS_APP_NAME, BUS_COLLECTION, createMongoLink } from '../../src/adapters/socket-io/mongo-link.ts';
 import { createRedisLink } from '../../src/adapters/socket-io/redis-link.ts';
 import { Relay } from '../../src/adapters/socket-io/relay.ts';
+import { mongoOrSkip, type TestMongo } from '../support/mongo.ts';
 import { TestRedis } from '../support/redis.ts';
 import { until } from '../support/server-process.ts';
 
@@ -130,5 +133,85 @@ describe('the bus over Redis', function () {
     expect(performance.now() - atMs).to.be.below(12_000);
     bus.stop({ executionId: 'e', requestId: 'r' });
     await bus.close();
+  });
+});
+
+describe('the bus over MongoDB', function () {
+  this.timeout(120_000);
+  let mongo: TestMongo;
+  let admin: MongoClient;
+  let database: string;
+  let pair: Pair;
+  before(async function () {
+    mongo = await mongoOrSkip(this, { members: 3, own: true });
+    admin = new MongoClient(mongo.uri);
+  });
+  after(async () => {
+    await admin?.close();
+    await mongo?.close();
+  });
+  beforeEach(async () => {
+    database = mongo.freshDatabase();
+    pair = new Pair(() => createMongoLink({ uri: mongo.uri, database, log }));
+    await pair.open();
+  });
+  afterEach(() => pair.close());
+
+  const failPoint = (mode: unknown, data: object = {}) =>
+    admin.db('admin').command({ configureFailPoint: 'failCommand', mode, data });
+  const fail = (data: object) => failPoint('alwaysOn', { appName: BUS_APP_NAME, ...data });
+
+  linkTests(() => ({
+    pair,
+    take: async () => void (await fail({ failCommands: ['insert'], errorCode: 8_000 })),
+    giveBack: async () => void (await failPoint('off')),
+  }));
+
+  it('goes on after its primary stepped down', async () => {
+    await admin.db('admin').command({ replSetStepDown: 5, force: true });
+    pair.stop('during');
+    expect(pair.heardHere).to.deep.equal(['during']);
+    let count = 0;
+    await until(
+      'the bus',
+      async () => {
+        count += 1;
+        pair.stop(`after${count}`);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        return pair.heardThere.some((id) => id.startsWith('after'));
+      },
+      (back) => back,
+      40_000,
+    );
+    expect(new Set(pair.heardThere).size).to.equal(pair.heardThere.length);
+  });
+
+  it('is noticed to have had a gap where its change stream cannot go on where it was', async () => {
+    const { gaps } = pair;
+    pair.stop('before');
+    await pair.hears('before');
+    // Of no use to resume by: what CappedPositionLost and ChangeStreamHistoryLost mean.
+    await failPoint({ times: 2 }, { appName: BUS_APP_NAME, failCommands: ['getMore'], errorCode: 286 });
+    await until(
+      'a gap',
+      async () => pair.gaps,
+      (count) => count > gaps,
+      20_000,
+    );
+    pair.stop('after');
+    await pair.hears('after', 10_000);
+    expect(pair.heardThere.filter((id) => id === 'after')).to.have.length(1);
+  });
+
+  it('lets MongoDB delete what it said, and costs next to nothing while nobody says anything', async () => {
+    const db = admin.db(database);
+    const ttl = (await db.collection(BUS_COLLECTION).indexes()).find(({ key }) => 'createdAt' in key);
+    expect(ttl?.expireAfterSeconds).to.equal(60);
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    const before = await db.collection(BUS_COLLECTION).countDocuments();
+    await new Promise((resolve) => setTimeout(resolve, 10 * BEAT_MS));
+    const said = (await db.collection(BUS_COLLECTION).countDocuments()) - before;
+    // A sign of life of each in a beat, and none of the adapter's own.
+    expect(said).to.be.within(16, 22);
   });
 });
