@@ -1,3 +1,4 @@
+import { FullstopError } from '../errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Tokens } from '../ports/ids.ts';
 import type { StoredExecution } from '../ports/store.ts';
@@ -157,6 +158,8 @@ export class Dispatcher implements WorkerGate {
   close(): void {
     this.#closed = true;
     this.#remote?.close();
+    // Their tasks go on elsewhere.
+    if (this.#remote !== null) this.hangUp();
     for (const { leaseTimer } of this.#workers) if (leaseTimer !== null) this.#options.timers.cancel(leaseTimer);
   }
 
@@ -372,7 +375,7 @@ export class Dispatcher implements WorkerGate {
   }
 
   #writeClaim(id: string, entry: Entry, claim: TaskClaim, token: string): void {
-    const { queue, clock, timers } = this.#options;
+    const { queue, timers } = this.#options;
     queue.claimTask(id, claim).then(
       (outcome) => {
         if (this.#entries.get(id) !== entry) return;
@@ -397,7 +400,7 @@ export class Dispatcher implements WorkerGate {
       },
       () => {
         // Whether it was made is not known: the same claim is tried again, by another worker if this one has gone.
-        timers.at(clock.nowMs() + CLAIM_AGAIN_MS, () => {
+        timers.after(CLAIM_AGAIN_MS, () => {
           if (this.#entries.get(id) !== entry) return;
           // Of another engine's task nobody else finds out.
           if (entry.foreign || this.#workers.has(claim.worker)) this.#writeClaim(id, entry, claim, token);
@@ -451,7 +454,7 @@ export class Dispatcher implements WorkerGate {
   }
 
   #writeClaimHere(id: string, entry: Entry, claim: TaskClaim): void {
-    const { queue, clock, local, timers } = this.#options;
+    const { queue, local, timers } = this.#options;
     const giveBack = (): void => {
       local.work.release(entry.row.capability);
       this.localFreed();
@@ -486,7 +489,7 @@ export class Dispatcher implements WorkerGate {
         );
       },
       () => {
-        timers.at(clock.nowMs() + CLAIM_AGAIN_MS, () => {
+        timers.after(CLAIM_AGAIN_MS, () => {
           if (this.#entries.get(id) === entry) this.#writeClaimHere(id, entry, claim);
           else giveBack();
         });
@@ -498,6 +501,7 @@ export class Dispatcher implements WorkerGate {
 
   async connected(link: WorkerLink, held: HeldTask[]): Promise<string[]> {
     const { clock, tokens, timers } = this.#options;
+    if (this.#remote !== null && this.#closed) throw new FullstopError('FS_UNAVAILABLE', 'this engine has ended');
     if (this.#remote !== null && held.length > 0) {
       await this.#remote.arrived(link, held, (id) => this.#answers.has(id));
       if (this.#left.has(link)) return [];

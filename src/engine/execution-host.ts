@@ -100,6 +100,8 @@ export class ExecutionHost implements ExecutionEdge {
   stopReport: StopReport | null = null;
   #stopWaits: { intent: StopIntent; path: DeliveryPath } | null = null;
   #reloading = false;
+  /** Built from its record, and not told how to go on: what workers say waits until then. */
+  #resting = false;
   #begun = false;
   #conclusions = 0;
   #giveUp: Verdict | null = null;
@@ -136,8 +138,18 @@ export class ExecutionHost implements ExecutionEdge {
     this.#machineValue = 'pending';
   }
 
+  #goesOn(): void {
+    if (!this.#resting) return;
+    this.#resting = false;
+    if (this.#reloading) return;
+    this.env.clock.defer(() => {
+      for (const run of this.#afterReload.splice(0)) run();
+    });
+  }
+
   /** Admission: starts the roots. */
   begin(): void {
+    this.#goesOn();
     this.#begun = true;
     this.header.startedAtMs = this.env.clock.nowMs();
     this.header.status = 'Running';
@@ -158,6 +170,7 @@ export class ExecutionHost implements ExecutionEdge {
    */
   restore(stored: RecoverableExecution, afterCrash: boolean): void {
     this.header = stored.header;
+    this.#resting = true;
     this.#afterCrash = this.#afterCrash || afterCrash;
     this.#pendingTriggers = stored.triggers;
     for (const { id } of stored.triggers) this.#triggersSeen.add(id);
@@ -291,6 +304,7 @@ export class ExecutionHost implements ExecutionEdge {
   /** After `restore`: goes on from the last commit. */
   resume(): void {
     if (this.over) return;
+    this.#goesOn();
     if (this.header.status === 'Pending') return;
     const ready: Ready[] = [];
     this.#collectReady(this.root, ready);
@@ -854,7 +868,7 @@ export class ExecutionHost implements ExecutionEdge {
    * asked for is discarded.
    */
   reported(id: string, report: WorkReport): Promise<boolean> {
-    if (this.#reloading) {
+    if (this.#reloading || this.#resting) {
       // A stop that follows finds it ended.
       this.#desk.noteEnded(id, report);
       return new Promise((resolve) => {
@@ -1207,6 +1221,7 @@ export class ExecutionHost implements ExecutionEdge {
   beginStop(path: DeliveryPath): void {
     const { stop } = this.header;
     if (stop === null || this.over) return;
+    this.#goesOn();
     if (this.#committing || this.#reloading) {
       // Something happened between its restoration and now: what becomes of that is known first.
       this.#stopWaits = { intent: stop, path };
@@ -1266,6 +1281,7 @@ export class ExecutionHost implements ExecutionEdge {
   /** Ends it early for another reason: its timeout, or its parent's node. */
   abort(verdict: Verdict): void {
     if (this.over || this.header.stop !== null) return;
+    this.#goesOn();
     this.enter(() => this.send({ type: 'execution.abort', verdict }, null));
     this.#armGrace();
   }
@@ -1372,6 +1388,7 @@ export class ExecutionHost implements ExecutionEdge {
     this.#forget();
     this.#disarm();
     this.env.dropped(this);
+    for (const run of this.#afterReload.splice(0)) run();
   }
 
   /**

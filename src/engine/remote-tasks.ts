@@ -16,8 +16,9 @@ import type { WorkReport } from '../ports/work.ts';
 import type { HeldTask, WorkerLink } from '../ports/workers.ts';
 import type { Entry, TaskOwner } from './dispatcher.ts';
 import type { Log } from './environment.ts';
+import { TaskSearch } from './task-search.ts';
 import type { Timer, Timers } from './timers.ts';
-import { freeSlots, type Worker, type WorkerTable } from './worker-table.ts';
+import type { Worker, WorkerTable } from './worker-table.ts';
 
 /** What is known of the other engines. */
 export interface Peers {
@@ -77,12 +78,8 @@ const TICK_MS = 1_000;
 const BATCH = 1_000;
 /** Queued tasks that one look asks about: others take the oldest first. */
 const QUEUED_MAX = 1_000;
-/** Between two words that a capability is waited for. */
-const HINT_MS = 100;
 /** Before a write that the store did not answer is tried again. */
 const AGAIN_MS = 500;
-/** A task that was refused is not tried again for so long. */
-const REFUSED_MS = 5_000;
 /** Until the receipt is looked at, should its owner not have heard how a task ended. */
 const CONFIRM_MS = 3_000;
 
@@ -100,23 +97,18 @@ export class RemoteTasks {
   #asking = false;
   /** Tasks that have no row any more: what is left of them is only waited for. */
   readonly #rowless = new WeakSet<Entry>();
-  #finding = false;
-  #findAgain = false;
-  /** The last search may not have found everything. */
-  #more = true;
-  /** Until when a task of another engine that was refused is passed over. */
-  readonly #refused = new Map<string, number>();
-  /** Capabilities told of within the last moments; true: to be told of again after them. */
-  readonly #hinted = new Map<string, boolean>();
+  readonly #search: TaskSearch;
 
   constructor(options: RemoteTasksOptions) {
     this.#options = options;
     this.#table = options.table;
     this.engine = options.engine;
+    this.#search = new TaskSearch({ ...options, take: (row) => this.#takeForeign(row) });
   }
 
   close(): void {
     this.#closed = true;
+    this.#search.close();
     if (this.#tickTimer !== null) this.#options.timers.cancel(this.#tickTimer);
   }
 
@@ -138,7 +130,7 @@ export class RemoteTasks {
     if (this.#closed) return;
     switch (hint.kind) {
       case 'task.queued':
-        if (this.#table.free(hint.capability)) this.find();
+        this.#search.heard(hint.capability);
         break;
       case 'task.changed':
         if (this.#isWatched(this.#table.entries.get(hint.taskId))) this.ask(hint.taskId);
@@ -180,8 +172,8 @@ export class RemoteTasks {
   /** There is something to look after. */
   wake(): void {
     if (this.#tickTimer !== null || this.#closed) return;
-    const { timers, clock } = this.#options;
-    this.#tickTimer = timers.at(clock.nowMs() + TICK_MS, () => {
+    const { timers } = this.#options;
+    this.#tickTimer = timers.after(TICK_MS, () => {
       this.#tickTimer = null;
       this.#tick();
     });
@@ -393,7 +385,7 @@ export class RemoteTasks {
           else withdrawn();
         },
         () => {
-          timers.at(clock.nowMs() + AGAIN_MS, () => {
+          timers.after(AGAIN_MS, () => {
             if (this.#table.entries.get(id) === entry) write();
           });
         },
@@ -406,7 +398,7 @@ export class RemoteTasks {
   refused(entry: Entry, outcome: 'stopping' | 'gone' | 'taken'): void {
     const { id } = entry.row;
     if (entry.foreign) {
-      if (outcome !== 'gone') this.#refused.set(id, this.#options.clock.nowMs() + REFUSED_MS);
+      if (outcome !== 'gone') this.#search.refused(id);
       this.#table.forget(entry);
       return;
     }
@@ -464,82 +456,20 @@ export class RemoteTasks {
   /** The queue of a capability was gone through; `waiting`: nobody here takes what is left. */
   pumped(capability: string, waiting: boolean): void {
     this.wake();
-    if (waiting) this.#tellQueued(capability);
-    if (this.#more && this.#table.free(capability)) this.find();
-  }
-
-  #tellQueued(capability: string): void {
-    if (!this.hasOthers || this.#closed) return;
-    if (this.#hinted.has(capability)) {
-      this.#hinted.set(capability, true);
-      return;
-    }
-    this.#hinted.set(capability, false);
-    const { clock, timers, tell } = this.#options;
-    clock.defer(() => tell({ kind: 'task.queued', capability }));
-    timers.at(clock.nowMs() + HINT_MS, () => {
-      const again = this.#hinted.get(capability) === true;
-      this.#hinted.delete(capability);
-      if (again) this.#tellQueued(capability);
-    });
+    this.#search.pumped(capability, waiting);
   }
 
   /** Looks for tasks of other engines, where there are free slots for them. */
   find(): void {
-    if (this.#closed) return;
-    if (this.#finding) {
-      this.#findAgain = true;
-      return;
-    }
-    this.#finding = true;
-    this.#options.clock.defer(() => {
-      this.#find()
-        .catch((error: unknown) => {
-          this.#options.log.warn({ error: messageOf(error) }, 'tasks of other engines were not found');
-        })
-        .then(() => {
-          this.#finding = false;
-          if (this.#findAgain) this.find();
-          this.#findAgain = false;
-        });
-    });
+    this.#search.find();
   }
 
-  async #find(): Promise<void> {
-    const nowMs = this.#options.clock.nowMs();
-    for (const [id, untilMs] of this.#refused) if (untilMs <= nowMs) this.#refused.delete(id);
-    let more = false;
-    for (const [project, { free, capabilities }] of this.#freeByProject()) {
-      const limit = Math.min(free + this.#refused.size, BATCH);
-      const rows = await this.#options.cluster.listQueued([...capabilities], project, this.engine, limit);
-      if (this.#closed) return;
-      more ||= rows.length >= limit;
-      for (const row of rows) this.#takeForeign(row);
-    }
-    this.#more = more;
-  }
-
-  #freeByProject(): Map<string | null, { free: number; capabilities: Set<string> }> {
-    const groups = new Map<string | null, { free: number; capabilities: Set<string> }>();
-    for (const worker of this.#table.workers) {
-      const free = freeSlots(worker);
-      if (!worker.connected || free <= 0) continue;
-      const { project } = worker.link;
-      const capabilities = worker.link.capabilities.filter((capability) => this.#table.free(capability));
-      if (capabilities.length === 0) continue;
-      const group = groups.get(project) ?? { free: 0, capabilities: new Set() };
-      groups.set(project, group);
-      group.free += free;
-      for (const capability of capabilities) group.capabilities.add(capability);
-    }
-    return groups;
-  }
-
-  #takeForeign(row: TaskRow): void {
-    if (this.#table.entries.has(row.id) || this.#refused.has(row.id) || this.#options.owns(row.task.executionId))
-      return;
+  /** False: no worker here has a slot for it. */
+  #takeForeign(row: TaskRow): boolean {
+    if (this.#table.entries.has(row.id) || this.#options.owns(row.task.executionId)) return true;
     const worker = this.#table.workers.freest(row.capability, row.task.project);
     if (worker !== null) this.#table.claim(this.#foreign(row), worker);
+    return worker !== null;
   }
 
   #foreign(row: TaskRow): Entry {
@@ -578,12 +508,12 @@ export class RemoteTasks {
   #tellChanged({ row: { id, task } }: Entry): void {
     this.#options.tell({ kind: 'task.changed', executionId: task.executionId, taskId: id });
     // A takeover may have made it this engine's own.
-    if (this.#isWatched(this.#table.entries.get(id))) this.ask(id);
+    if (this.#table.entries.get(id)?.foreign === false) this.ask(id);
   }
 
   /** Keeps a report for the owner; false: nobody waits for it. */
   async #storeReport(entry: Entry, report: WorkReport): Promise<boolean> {
-    const { cluster, clock, timers, log } = this.#options;
+    const { cluster, timers, log } = this.#options;
     const { id, claim } = entry.row;
     for (let unsure = false; ; ) {
       try {
@@ -599,14 +529,14 @@ export class RemoteTasks {
         if (!hasCode(error, 'FS_UNAVAILABLE')) log.error({ taskId: id, error: messageOf(error) }, 'a report was lost');
         if (!hasCode(error, 'FS_UNAVAILABLE') || this.#closed) throw error;
         unsure = true;
-        await new Promise<void>((resolve) => timers.at(clock.nowMs() + AGAIN_MS, resolve));
+        await new Promise<void>((resolve) => timers.after(AGAIN_MS, resolve));
       }
     }
   }
 
   /** The end of a task that has no row: its execution's owner writes the receipt, and is told. */
   late(id: string, report: WorkReport, project: string | null, counts: boolean): void {
-    const { late, clock, timers } = this.#options;
+    const { late, timers } = this.#options;
     const ended = withoutOutput(report);
     this.#ownerElsewhere(id.slice(0, id.indexOf('/')), project).then(
       (to) => {
@@ -615,10 +545,10 @@ export class RemoteTasks {
           return;
         }
         this.#options.tell({ kind: 'task.ended', to, taskId: id, report: ended, counts });
-        timers.at(clock.nowMs() + CONFIRM_MS, () => late(id, ended, project, false));
+        timers.after(CONFIRM_MS, () => late(id, ended, project, false));
       },
       () => {
-        if (!this.#closed) timers.at(clock.nowMs() + CONFIRM_MS, () => this.late(id, report, project, counts));
+        if (!this.#closed) timers.after(CONFIRM_MS, () => this.late(id, report, project, counts));
       },
     );
   }
