@@ -6,6 +6,8 @@ import { checkInput } from '../definition/inputs.ts';
 import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
+import type { EngineHint } from '../ports/bus.ts';
+import type { ClusterStore, ClusterView, EngineBeat } from '../ports/cluster.ts';
 import type {
   Commit,
   CreateOutcome,
@@ -13,10 +15,11 @@ import type {
   NewExecution,
   RecoverableExecution,
   StopRequestOutcome,
+  TriggerRow,
 } from '../ports/store.ts';
 import type { WorkReport } from '../ports/work.ts';
-import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
-import { Admission } from './admission.ts';
+import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt, WorkerItem } from '../wire.ts';
+import { Admission, type Places } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
 import type { ChildEnd } from './children.ts';
 import { Dispatcher, LOCAL } from './dispatcher.ts';
@@ -24,6 +27,7 @@ import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.t
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import { type InspectionObserver, Inspections } from './inspection.ts';
+import { Membership } from './membership.ts';
 import { registryLogic } from './registry.ts';
 import type { ClusterTasks, Peers } from './remote-tasks.ts';
 import { Schedules } from './schedules.ts';
@@ -48,6 +52,15 @@ export interface EngineOptions {
   /** Events a running execution keeps. */
   eventsKept: number;
   version: string;
+  /** Where several engines share a store: this one's silence after which the others take over. */
+  leaseMs: number;
+  /** Where clients reach this engine, for the others; null: unknown yet. */
+  url: () => string | null;
+  /**
+   * Called once, where several engines share a store. `fenced`: it owns nothing any more and does nothing any more, a
+   * new engine may be started in its place. `drain`: somebody asked that it hands over and ends.
+   */
+  onGone: (why: 'fenced' | 'drain') => void;
 }
 
 export const engineDefaults: EngineOptions = {
@@ -59,9 +72,17 @@ export const engineDefaults: EngineOptions = {
   agentLeaseMs: 30_000,
   eventsKept: 100_000,
   version: '0',
+  leaseMs: 8_000,
+  url: () => null,
+  onGone: () => undefined,
 };
 
 const RECOVERY_PAGE = 500;
+/** Trees that are taken over at once. */
+const TAKE_OVER_BATCH = 50;
+const ORPHANS_MAX = 1_000;
+/** An offer that nobody took is taken back. */
+const OFFER_MS = 5_000;
 const RETENTION_SWEEP_MS = 60_000;
 const RETENTION_BATCH = 100;
 /** Executions that changed within one turn before their commits go to the store. */
@@ -102,7 +123,12 @@ class Engine implements EngineApi, HostEnvironment {
   readonly tokens;
   readonly dispatcher: Dispatcher;
   /** What the membership knows of the other engines. */
-  readonly peers: Peers = { hasOthers: () => false, isAlive: () => false, workerName: () => null, offers: () => false };
+  readonly peers: Peers = {
+    hasOthers: () => (this.#membership?.others().length ?? 0) > 0,
+    isAlive: (id) => this.#membership?.find(id)?.membership === 'member',
+    workerName: (id) => this.#workersElsewhere().find((worker) => worker.id === id)?.name ?? null,
+    offers: (capability) => this.#workersElsewhere().some((worker) => worker.capabilities.includes(capability)),
+  };
   readonly timers: Timers;
   readonly stopGraceMs: number;
   readonly #options: EngineOptions;
@@ -120,6 +146,13 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #admission: Admission;
   readonly #schedules: Schedules;
   readonly #inspections: Inspections;
+  readonly #membership: Membership | null;
+  #definitionsTurn: number | null = null;
+  #sweeping: Promise<void> | null = null;
+  #sweepAgain = false;
+  #goneTold = false;
+  /** When this engine offered an execution to another one last. */
+  #offeredAtMs: number | null = null;
   /** One change of a stored receipt at a time. */
   #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
@@ -167,7 +200,20 @@ class Engine implements EngineApi, HostEnvironment {
       late: (taskId, report, project, counts) => this.#late(taskId, report, project, counts),
     });
     this.#workflows = new Workflows(ports.store);
-    this.#admission = new Admission(options.maxRunning, () => this.#admits());
+    this.#admission = new Admission(options.maxRunning, () => this.#admits(), this.#places());
+    this.#membership =
+      this.store.cluster === null
+        ? null
+        : new Membership({
+            cluster: this.store.cluster,
+            clock: ports.clock,
+            timers: this.timers,
+            log: ports.log,
+            leaseMs: options.leaseMs,
+            beat: () => this.#beat(),
+            seen: (view) => this.#seen(view),
+            fenced: (why) => this.#fenced(why),
+          });
     this.#schedules = new Schedules({
       store: ports.store,
       clock: ports.clock,
@@ -211,18 +257,28 @@ class Engine implements EngineApi, HostEnvironment {
     const admission = (await this.store.getSetting('admission')) as { paused?: boolean } | null;
     if (admission?.paused === true) this.#actor.send({ type: 'engine.pause' });
     this.bus.onStop((message) => this.#heardStop(message.executionId));
-    const { remote } = this.dispatcher;
-    if (remote !== null) {
-      this.bus.onHint((hint) => remote.heard(hint));
-      this.bus.onGap(() => remote.gap());
+    if (this.#membership === null) {
+      await this.store.claimAll(this.id);
+      await this.dispatcher.recover();
+      await this.#recover();
+      this.dispatcher.recovered();
+    } else {
+      const { remote } = this.dispatcher;
+      this.bus.onHint((hint) => {
+        if (this.#closed) return;
+        remote?.heard(hint);
+        this.#heard(hint);
+      });
+      this.bus.onGap(() => {
+        remote?.gap();
+        this.#sweepNow();
+      });
+      await this.#membership.join();
     }
-    await this.store.claimAll(this.id);
-    await this.dispatcher.recover();
-    await this.#recover();
-    this.dispatcher.recovered();
     this.#actor.send({ type: 'engine.recovered' });
     await this.#schedules.start();
     this.#admission.admit();
+    if (this.#membership !== null) this.#sweepNow();
     this.#every(this.#options.sweepMs, () => this.#sweep());
     this.#every(RETENTION_SWEEP_MS, () => this.#retire());
   }
@@ -247,6 +303,7 @@ class Engine implements EngineApi, HostEnvironment {
   /** A host for a stored execution; null when its definition cannot run here. */
   async #adopt(stored: RecoverableExecution, afterCrash: boolean): Promise<ExecutionHost | null> {
     const { header } = stored;
+    if (this.#membership !== null && header.owner.engine !== this.id) return null;
     const known = await this.#workflows.byHash(header.project, header.workflow.name, header.workflow.hash);
     const graph = known === null ? null : graphAt(known.compiled, header.bodyPath);
     if (known === null || graph === null) {
@@ -336,7 +393,22 @@ class Engine implements EngineApi, HostEnvironment {
       look();
     });
     this.#actor.send({ type: 'engine.drained' });
+    this.#close();
+    if (this.#membership === null || this.store.cluster === null || this.#goneTold) return;
+    try {
+      await this.store.cluster.leave(this.id);
+      this.bus.tell({ kind: 'engine.gone', engine: this.id });
+    } catch (error) {
+      this.log.warn(
+        { error: messageOf(error) },
+        'nobody could be told that this engine leaves: its lease must run out',
+      );
+    }
+  }
+
+  #close(): void {
     this.#closed = true;
+    this.#membership?.close();
     this.#inspections.close();
     for (const host of [...this.#hosts.values()]) host.drop();
     this.dispatcher.close();
@@ -396,6 +468,205 @@ class Engine implements EngineApi, HostEnvironment {
     return null;
   }
 
+  // ------------------------------------------------------------------ other engines on the same store
+
+  #beat(): EngineBeat {
+    return {
+      id: this.id,
+      url: this.#options.url(),
+      startedAtMs: this.#startedAtMs,
+      status: this.#state(),
+      version: this.#options.version,
+      executions: this.#load(),
+      leaseMs: this.#options.leaseMs,
+      follows: this.bus.follows(),
+      workers: this.dispatcher.workers(),
+    };
+  }
+
+  #seen(view: ClusterView): void {
+    const follows = new Set(this.#membership?.others().flatMap((row) => row.follows));
+    this.bus.othersFollow(follows);
+    const before = this.#definitionsTurn;
+    this.#definitionsTurn = view.definitionsTurn;
+    if (before !== null && before !== view.definitionsTurn) this.#refreshWorkflows();
+    this.#noteAdmission((view.admission as { paused?: boolean } | null)?.paused === true);
+    if (view.self?.drainRequested === true) this.#tellGone('drain');
+  }
+
+  #refreshWorkflows(): void {
+    this.#workflows.forgetLast();
+    this.#schedules
+      .refreshAll()
+      .catch((error: unknown) => this.log.warn({ error: messageOf(error) }, 'schedules wait for the store'));
+  }
+
+  #noteAdmission(paused: boolean): void {
+    if (paused === this.admissionPaused()) return;
+    this.#actor.send({ type: paused ? 'engine.pause' : 'engine.resume' });
+    if (!paused) this.#admission.admit();
+  }
+
+  #tellGone(why: 'fenced' | 'drain'): void {
+    if (this.#goneTold) return;
+    this.#goneTold = why === 'fenced';
+    this.#options.onGone(why);
+  }
+
+  /** What it had is, or may soon be, somebody else's: it ends what it does, and writes nothing. */
+  #fenced(why: string): void {
+    if (this.#closed) return;
+    this.log.error({ engine: this.id, why }, 'this engine gives up what it owned');
+    this.#close();
+    this.#tellGone('fenced');
+  }
+
+  #heard(hint: EngineHint): void {
+    switch (hint.kind) {
+      case 'engine.gone':
+        void this.#membership?.look().then(() => this.#sweepNow());
+        return;
+      case 'admission.changed':
+        void this.#membership?.look();
+        return;
+      case 'engine.drain':
+        if (hint.engine === this.id) this.#tellGone('drain');
+        return;
+      case 'execution.offered':
+        if (hint.engine === this.id) this.#sweepNow();
+        return;
+      case 'execution.triggered':
+        if (this.#hosts.has(hint.executionId) || this.#parked.has(hint.executionId)) this.#sweepNow();
+        return;
+      case 'execution.deleted':
+        this.#forgetHere(hint.executionId);
+        return;
+      case 'workflow.changed':
+        this.#workflows.changed(hint.project, hint.name);
+        this.#schedules.refresh(hint.project, hint.name).catch(() => this.#refreshWorkflows());
+        return;
+      case 'workflow.placeFreed':
+        this.#admission.placeFreed(hint.project, hint.workflow);
+        return;
+    }
+  }
+
+  /** Looks at the store for what others did and this engine may not have heard. */
+  async #sweepCluster(cluster: ClusterStore, membership: Membership): Promise<void> {
+    const waiting = await cluster.waiting(this.id, 1_000);
+    if (this.#closed) return;
+    for (const intent of waiting.intents) this.#deliver(intent.executionId, intent, 'poll');
+    if (waiting.triggers.length > 0) {
+      for (const trigger of waiting.triggers) this.#triggered(trigger);
+      await cluster.markDelivered(waiting.triggers.map(({ id }) => id));
+    }
+    if (this.draining()) return;
+    for (const id of waiting.offered) {
+      const stored = await cluster.acceptOffer(id, this.id);
+      if (stored !== null) await this.#takeIn([stored], false);
+    }
+    if (this.#offeredAtMs !== null && this.clock.nowMs() - this.#offeredAtMs > OFFER_MS) {
+      this.#offeredAtMs = null;
+      await this.#takeIn(await cluster.takeBackOffers(this.id, OFFER_MS - 1_000), false);
+    }
+    this.#admission.askAgain();
+    await this.#takeOver(cluster, membership);
+  }
+
+  /** The executions of engines that are gone get new owners: this engine takes its share of their trees. */
+  async #takeOver(cluster: ClusterStore, membership: Membership): Promise<void> {
+    const gone = await membership.gone();
+    if (gone.length === 0) return;
+    const orphans = await cluster.listOrphans(gone, ORPHANS_MAX);
+    if (orphans.length === 0) {
+      membership.settled(gone);
+      return;
+    }
+    const own = membership.inherits(orphans);
+    for (let from = 0; from < own.length && !this.draining(); from += TAKE_OVER_BATCH) {
+      const taken = await cluster.takeOver(own.slice(from, from + TAKE_OVER_BATCH), gone, this.id);
+      await this.#takeIn(taken, true);
+    }
+  }
+
+  /** These are this engine's now. A stop that was asked for meanwhile is read with them, before anything runs. */
+  async #takeIn(taken: RecoverableExecution[], afterCrash: boolean): Promise<void> {
+    const fresh = taken.filter(({ header }) => !this.#hosts.has(header.id) && !this.#parked.has(header.id));
+    await this.dispatcher.fetch(fresh);
+    const hosts: ExecutionHost[] = [];
+    for (const stored of fresh) {
+      if (this.#closed) return;
+      const host = await this.#adopt(stored, afterCrash);
+      if (host !== null) hosts.push(host);
+    }
+    this.dispatcher.recovered();
+    for (const host of hosts) if (!this.#closed) this.#goOn(host);
+  }
+
+  #sweepNow(): void {
+    if (this.#closed || this.#membership === null) return;
+    this.#sweepAgain = true;
+    this.#sweep().catch((error: unknown) =>
+      this.log.warn({ error: messageOf(error) }, 'a look for what others did waits for the store'),
+    );
+  }
+
+  #workersElsewhere(): WorkerItem[] {
+    return this.#membership?.others().flatMap((row) => row.workers) ?? [];
+  }
+
+  engines(): EngineItem[] {
+    const others = this.#membership?.others() ?? [];
+    return [
+      this.describe(),
+      ...others.map((row) => ({
+        id: row.id,
+        epoch: 0,
+        startedAt: new Date(row.startedAtMs).toISOString(),
+        status: row.status,
+        executions: row.executions,
+        version: row.version,
+      })),
+    ];
+  }
+
+  allWorkers(): WorkerItem[] {
+    return [...this.dispatcher.workers(), ...this.#workersElsewhere()];
+  }
+
+  async requestDrain(id: string): Promise<boolean> {
+    if (id === this.id) {
+      this.#tellGone('drain');
+      return true;
+    }
+    const asked = (await this.store.cluster?.requestDrain(id)) === true;
+    if (asked) this.bus.tell({ kind: 'engine.drain', engine: id });
+    return asked;
+  }
+
+  async ownerUrl(executionId: string): Promise<string | null> {
+    const owner = (await this.store.getHeader(executionId))?.owner.engine;
+    return owner === undefined ? null : (this.#membership?.find(owner)?.url ?? null);
+  }
+
+  /** The places of workflows with `concurrency`, where several engines share them. */
+  #places(): Places | null {
+    const { cluster } = this.store;
+    if (cluster === null) return null;
+    return {
+      take: ({ header, workflow }) =>
+        cluster.takePlace(header.project, header.workflow.name, header.id, workflow.concurrency?.max ?? 1),
+      giveBack: ({ header }) => {
+        const { project, workflow } = header;
+        cluster.givePlaceBack(project, workflow.name, header.id).then(
+          () => this.bus.tell({ kind: 'workflow.placeFreed', project, workflow: workflow.name }),
+          // Whoever looks for a place counts only those that have not ended.
+          () => undefined,
+        );
+      },
+    };
+  }
+
   // ------------------------------------------------------------------ starting
 
   /** A start whose idempotency key was used before. */
@@ -439,15 +710,20 @@ class Engine implements EngineApi, HostEnvironment {
       concurrency?.onFull === 'refuse' &&
       this.#admission.loadOfWorkflow(request.project, known.row.name) + starting >= concurrency.max
     ) {
-      throw new FullstopError(
-        'FS_RATE',
-        `${concurrency.max} executions of ${compiled.name} run already: start it when one has ended`,
-      );
+      throw isFull(compiled.name, concurrency.max);
+    }
+    if (concurrency?.onFull === 'refuse' && this.peers.hasOthers()) {
+      const live = await this.store.countExecutions({ project: request.project, workflow: known.row.name, live: true });
+      if (live >= concurrency.max) throw isFull(compiled.name, concurrency.max);
     }
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
+    const execution = newExecution(header, key, bodyHash);
+    const { running, pending } = this.#membership === null ? { running: 0, pending: 0 } : this.#load();
+    const offeredTo = this.#membership?.lessLoaded(running + pending) ?? null;
+    if (offeredTo !== null) execution.offeredTo = offeredTo;
     this.#starting.set(place, starting + 1);
-    const outcome = await this.#create(newExecution(header, key, bodyHash)).finally(() => {
+    const outcome = await this.#create(execution).finally(() => {
       const left = (this.#starting.get(place) ?? 1) - 1;
       if (left === 0) this.#starting.delete(place);
       else this.#starting.set(place, left);
@@ -455,7 +731,12 @@ class Engine implements EngineApi, HostEnvironment {
     if (outcome.kind === 'exists') return this.#repeated(request, outcome.id, outcome.sameBody);
     // As of its creation: the actor's own moves on.
     const created = { ...header };
-    this.#created(header, compiled);
+    if (offeredTo === null) this.#created(header, compiled);
+    else {
+      this.#offeredAtMs = this.clock.nowMs();
+      this.bus.tell({ kind: 'execution.offered', engine: offeredTo, executionId: header.id });
+      if (this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
+    }
     return { header: created, created: true };
   }
 
@@ -464,7 +745,10 @@ class Engine implements EngineApi, HostEnvironment {
     try {
       return await this.store.createExecution(execution);
     } catch (error) {
-      if (hasCode(error, 'FS_UNAVAILABLE')) this.#adoptCreated(execution.header.id);
+      if (hasCode(error, 'FS_UNAVAILABLE')) {
+        if (execution.offeredTo === undefined) this.#adoptCreated(execution.header.id);
+        else this.#offeredAtMs = this.clock.nowMs();
+      }
       throw error;
     }
   }
@@ -578,8 +862,15 @@ class Engine implements EngineApi, HostEnvironment {
     }
     // Created by a write whose reply was lost.
     if (!this.#hosts.has(outcome.id)) {
-      const stored = await this.store.load(outcome.id);
+      let stored = await this.store.load(outcome.id);
       if (stored !== null && stored.header.endedAtMs !== null) return { kind: 'ended', end: endOf(stored.header) };
+      const owner = stored?.header.owner.engine;
+      if (owner !== undefined && owner !== this.id && this.store.cluster !== null) {
+        // By the engine that had the parent before, and after it had lost it.
+        const root = above.ancestors[0] ?? above.id;
+        const taken = await this.store.cluster.takeOver([root], [owner], this.id);
+        stored = taken.find(({ header: one }) => one.id === outcome.id) ?? null;
+      }
       const host = stored === null ? null : await this.#adopt(stored, false);
       if (host !== null) this.#goOn(host);
     }
@@ -681,6 +972,21 @@ class Engine implements EngineApi, HostEnvironment {
   /** Finds what a lost broadcast would have told. */
   async #sweep(): Promise<void> {
     this.#park();
+    const { cluster } = this.store;
+    if (this.#membership !== null && cluster !== null) {
+      const membership = this.#membership;
+      // One at a time; what is asked for meanwhile is one more look.
+      this.#sweepAgain = true;
+      this.#sweeping ??= (async () => {
+        while (this.#sweepAgain && !this.#closed) {
+          this.#sweepAgain = false;
+          await this.#sweepCluster(cluster, membership);
+        }
+      })().finally(() => {
+        this.#sweeping = null;
+      });
+      return this.#sweeping;
+    }
     if (this.#hosts.size + this.#parked.size === 0) return;
     for (const intent of await this.store.listIntents(1_000)) this.#deliver(intent.executionId, intent, 'poll');
   }
@@ -695,7 +1001,14 @@ class Engine implements EngineApi, HostEnvironment {
       });
     }
     const workflow = await this.compiled(header.project, header.workflow.name, header.workflow.hash);
-    return { ...previewOf(stored, workflow, this.clock.nowMs()), children: this.liveChildren(id) };
+    return { ...previewOf(stored, workflow, this.clock.nowMs()), children: await this.#liveChildrenOf(header) };
+  }
+
+  /** Of an execution that another engine may own. */
+  async #liveChildrenOf({ id, owner }: HeaderRow): Promise<{ executionId: string; status: ExecutionStatus }[]> {
+    if (this.#membership === null || owner.engine === this.id) return this.liveChildren(id);
+    const { items } = await this.store.listExecutions({ project: null, parent: id, live: true, limit: 1_000 });
+    return items.map((child) => ({ executionId: child.id, status: child.status }));
   }
 
   async receipt(id: string): Promise<StopReceipt | null> {
@@ -707,7 +1020,8 @@ class Engine implements EngineApi, HostEnvironment {
     // Requested, and not delivered yet: the intent is all there is.
     const stored = await this.store.load(id);
     const stop = stored?.header.stop ?? null;
-    return stop === null ? null : StopReport.requested(id, stop, this.liveChildren(id));
+    if (stored === null || stop === null) return null;
+    return StopReport.requested(id, stop, await this.#liveChildrenOf(stored.header));
   }
 
   receiptChanged(host: ExecutionHost): void {
@@ -801,7 +1115,8 @@ class Engine implements EngineApi, HostEnvironment {
       throw new FullstopError('FS_NOT_FOUND', `no hold of workflow ${workflow.name} waits for a trigger "${name}"`);
     }
     const trigger = { id: this.ids.next(), executionId: id, name, payload, atMs: this.clock.nowMs() };
-    const outcome = await this.store.putTrigger(trigger);
+    const isHere = this.#hosts.has(id) || this.#parked.has(id);
+    const outcome = await this.store.putTrigger(trigger, isHere);
     switch (outcome.kind) {
       case 'missing':
         throw new FullstopError('FS_NOT_FOUND', `no execution ${id}`);
@@ -814,15 +1129,23 @@ class Engine implements EngineApi, HostEnvironment {
       case 'duplicate':
         return { duplicate: true };
       case 'stored':
-        this.#wake(id);
-        // One that is on its way back may have been read before the trigger was stored.
-        void (this.#parked.get(id)?.waking ?? Promise.resolve()).then(() => this.#hosts.get(id)?.triggered(trigger));
+        if (isHere || this.#membership === null) this.#triggered(trigger);
+        else this.bus.tell({ kind: 'execution.triggered', executionId: id });
         return { duplicate: false };
     }
   }
 
+  #triggered(trigger: TriggerRow): void {
+    const { executionId } = trigger;
+    this.#wake(executionId);
+    // One that is on its way back may have been read before the trigger was stored.
+    const waking = this.#parked.get(executionId)?.waking ?? Promise.resolve();
+    void waking.then(() => this.#hosts.get(executionId)?.triggered(trigger));
+  }
+
   async setAdmission(paused: boolean): Promise<void> {
     await this.store.putSetting('admission', { paused });
+    if (this.#membership !== null) this.bus.tell({ kind: 'admission.changed' });
     this.#actor.send({ type: paused ? 'engine.pause' : 'engine.resume' });
     if (!paused) this.#admission.admit();
   }
@@ -833,6 +1156,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   async workflowChanged(project: string, name: string): Promise<void> {
     this.#workflows.changed(project, name);
+    if (this.#membership !== null) this.bus.tell({ kind: 'workflow.changed', project, name });
     await this.#schedules.refresh(project, name);
   }
 
@@ -845,6 +1169,11 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   forget(id: string): void {
+    this.#forgetHere(id);
+    if (this.#membership !== null) this.bus.tell({ kind: 'execution.deleted', executionId: id });
+  }
+
+  #forgetHere(id: string): void {
     this.#pursued.delete(id);
     this.dispatcher.forgetExecution(id);
   }
@@ -1068,12 +1397,16 @@ class Engine implements EngineApi, HostEnvironment {
     if (retentionMs === 0) return;
     const beforeMs = this.clock.nowMs() - retentionMs;
     // Who has not confirmed by now never will, and nobody can ask.
-    for (const [id, { header }] of this.#pursued) if ((header.endedAtMs ?? beforeMs) < beforeMs) this.forget(id);
+    for (const [id, { header }] of this.#pursued) if ((header.endedAtMs ?? beforeMs) < beforeMs) this.#forgetHere(id);
     for (;;) {
       const deleted = await this.store.deleteEndedBefore(beforeMs, RETENTION_BATCH);
       if (deleted < RETENTION_BATCH || this.#closed) return;
     }
   }
+}
+
+function isFull(workflow: string, max: number): FullstopError {
+  return new FullstopError('FS_RATE', `${max} executions of ${workflow} run already: start it when one has ended`);
 }
 
 function isLive(status: ExecutionStatus): boolean {

@@ -1,0 +1,223 @@
+import { messageOf } from '../errors.ts';
+import type { Clock } from '../ports/clock.ts';
+import type { ClusterStore, ClusterView, EngineBeat, EngineRow } from '../ports/cluster.ts';
+import type { Log } from './environment.ts';
+import type { Timer, Timers } from './timers.ts';
+
+/** Between two heartbeats. */
+const BEAT_MS = 2_000;
+/** After a heartbeat that the store did not answer. */
+const AGAIN_MS = 500;
+/** An engine gives up so long before others may take over: it has ended what it does by then. */
+const MARGIN_MS = 1_500;
+/** An orphan that its chosen heir has not taken for so long is anybody's. */
+const PATIENCE_MS = 3_000;
+/** Between two looks for what an engine that is gone may still have left, once nothing was found. */
+const LOOK_AGAIN_MS = 30_000;
+
+export interface MembershipOptions {
+  cluster: ClusterStore;
+  clock: Clock;
+  timers: Timers;
+  log: Log;
+  leaseMs: number;
+  /** What this engine says of itself. */
+  beat(): EngineBeat;
+  /** A newer view of the others. */
+  seen(view: ClusterView): void;
+  /** Its lease may have run out, or did: it owns nothing any more. */
+  fenced(why: string): void;
+}
+
+/** An engine among those that share its store: keeps its lease, sees the others' run out. */
+export class Membership {
+  readonly #options: MembershipOptions;
+  #view: ClusterView | null = null;
+  #watchdog: Timer | null = null;
+  #nextBeat: Timer | null = null;
+  #beating: Promise<void> | null = null;
+  #closed = false;
+  /** Executions this engine offered to others since the last view, by engine. */
+  readonly #offers = new Map<string, number>();
+  /** Engines that are gone and of whom nothing was left at the last look: when to look again. */
+  readonly #settled = new Map<string, number>();
+  /** Orphans that are another's to take, and since when. */
+  readonly #waitedFor = new Map<string, number>();
+
+  constructor(options: MembershipOptions) {
+    this.#options = options;
+  }
+
+  /** The first heartbeat. Rejects while the store does not answer. */
+  async join(): Promise<void> {
+    await this.#beat();
+    this.#again(BEAT_MS);
+  }
+
+  close(): void {
+    this.#closed = true;
+    const { timers } = this.#options;
+    if (this.#watchdog !== null) timers.cancel(this.#watchdog);
+    if (this.#nextBeat !== null) timers.cancel(this.#nextBeat);
+  }
+
+  get engines(): readonly EngineRow[] {
+    return this.#view?.engines ?? [];
+  }
+
+  /** Of an engine as it was seen last; null: unknown. */
+  find(id: string): EngineRow | null {
+    return this.engines.find((row) => row.id === id) ?? null;
+  }
+
+  /** The others that are alive. */
+  others(): EngineRow[] {
+    const { id } = this.#options.beat();
+    return this.engines.filter((row) => row.id !== id && row.membership === 'member' && row.silentMs <= row.leaseMs);
+  }
+
+  /** Beats now: something of the others has changed. */
+  async look(): Promise<void> {
+    if (this.#closed) return;
+    await this.#beat().catch(() => undefined);
+  }
+
+  #again(ms: number): void {
+    if (this.#closed) return;
+    const { timers } = this.#options;
+    if (this.#nextBeat !== null) timers.cancel(this.#nextBeat);
+    this.#nextBeat = timers.after(ms, () => {
+      this.#nextBeat = null;
+      this.#beat().then(
+        () => this.#again(BEAT_MS),
+        (error: unknown) => {
+          this.#options.log.warn({ error: messageOf(error) }, 'a heartbeat did not reach the store');
+          this.#again(AGAIN_MS);
+        },
+      );
+    });
+  }
+
+  #beat(): Promise<void> {
+    this.#beating ??= this.#beatOnce().finally(() => {
+      this.#beating = null;
+    });
+    return this.#beating;
+  }
+
+  async #beatOnce(): Promise<void> {
+    const { cluster, timers, leaseMs, beat, fenced } = this.#options;
+    // The lease runs from the moment the store may have noted it, which is not before it was sent.
+    const watchdog = timers.after(Math.max(1, leaseMs - MARGIN_MS), () => {
+      if (!this.#closed) fenced(`no heartbeat reached the store for ${leaseMs - MARGIN_MS} ms`);
+    });
+    let view: ClusterView;
+    try {
+      view = await cluster.beat(beat());
+    } catch (error) {
+      // Whether it was noted is not known: the earlier one's time runs.
+      if (this.#watchdog !== null) timers.cancel(watchdog);
+      else this.#watchdog = watchdog;
+      throw error;
+    }
+    if (this.#closed) {
+      timers.cancel(watchdog);
+      return;
+    }
+    if (this.#watchdog !== null) timers.cancel(this.#watchdog);
+    this.#watchdog = watchdog;
+    if (view.self === null) {
+      fenced('another engine declared this one dead');
+      return;
+    }
+    this.#view = view;
+    this.#offers.clear();
+    this.#options.seen(view);
+  }
+
+  // ------------------------------------------------------------------ who takes what
+
+  /** Engines that own nothing any more and may have left something; those whose lease ran out are declared dead. */
+  async gone(): Promise<string[]> {
+    const { cluster, clock, log, beat } = this.#options;
+    const gone: string[] = [];
+    for (const row of this.engines) {
+      if (row.id === beat().id) continue;
+      if (row.membership === 'member') {
+        if (row.silentMs <= row.leaseMs || !(await cluster.declareDead(row.id))) continue;
+        log.warn({ engine: row.id, silentMs: row.silentMs }, 'an engine is silent for its lease: others take over');
+        row.membership = 'dead';
+      }
+      if ((this.#settled.get(row.id) ?? 0) <= clock.nowMs()) gone.push(row.id);
+    }
+    return gone;
+  }
+
+  /** Nothing was left of these at the last look. */
+  settled(engines: string[]): void {
+    const againAtMs = this.#options.clock.nowMs() + LOOK_AGAIN_MS;
+    for (const id of engines) this.#settled.set(id, againAtMs);
+    this.#waitedFor.clear();
+  }
+
+  /** Which of these orphaned trees are this engine's to take: each has one heir among those that serve. */
+  inherits(roots: string[]): string[] {
+    const { beat, clock } = this.#options;
+    const { id } = beat();
+    const heirs = [
+      ...this.others()
+        .filter(({ status }) => status === 'serving')
+        .map((row) => row.id),
+      id,
+    ];
+    return roots.filter((root) => {
+      if (heirOf(root, heirs) === id) return true;
+      const sinceMs = this.#waitedFor.get(root);
+      if (sinceMs === undefined) this.#waitedFor.set(root, clock.nowMs());
+      return sinceMs !== undefined && clock.nowMs() - sinceMs >= PATIENCE_MS;
+    });
+  }
+
+  /** An engine with clearly less to do than this one; null: a new execution stays here. */
+  lessLoaded(ownLoad: number): string | null {
+    const others = this.others().filter(({ status }) => status === 'serving');
+    if (others.length === 0) return null;
+    const loadOf = (row: EngineRow): number =>
+      row.executions.running + row.executions.pending + (this.#offers.get(row.id) ?? 0);
+    const mean = (others.reduce((sum, row) => sum + loadOf(row), 0) + ownLoad) / (others.length + 1);
+    if (ownLoad <= 1.25 * mean + 16) return null;
+    const least = others.reduce((best, row) => (loadOf(row) < loadOf(best) ? row : best));
+    this.#offers.set(least.id, (this.#offers.get(least.id) ?? 0) + 1);
+    return least.id;
+  }
+}
+
+/**
+ * The one of `heirs` that takes the tree of `root`: every engine comes to the same answer, and each gets its share.
+ *
+ * Rendezvous hashing (Thaler and Ravishankar, 1998) with FNV-1a.
+ */
+function heirOf(root: string, heirs: readonly string[]): string {
+  let best = '';
+  let most = -1;
+  for (const heir of heirs) {
+    const weight = fnv1a(`${heir}/${root}`);
+    if (weight > most || (weight === most && heir < best)) {
+      most = weight;
+      best = heir;
+    }
+  }
+  return best;
+}
+
+function fnv1a(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index += 1) {
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  }
+  // The last characters alone would decide little of the upper bits.
+  hash ^= hash >>> 16;
+  hash = Math.imul(hash, 0x85ebca6b);
+  hash ^= hash >>> 13;
+  return hash >>> 0;
+}
