@@ -446,6 +446,7 @@ class Engine implements EngineApi, HostEnvironment {
       status: this.#state(),
       executions: this.#load(),
       version: this.#options.version,
+      url: this.#options.url(),
     };
   }
 
@@ -626,6 +627,7 @@ class Engine implements EngineApi, HostEnvironment {
         status: row.status,
         executions: row.executions,
         version: row.version,
+        url: row.url,
       })),
     ];
   }

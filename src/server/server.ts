@@ -49,6 +49,8 @@ export interface RunningServer {
   url: string;
   /** Opens the first visitor's session, once. */
   firstVisitUrl: string;
+  /** Workers and agents connect again. */
+  hangUpOnWorkers(): void;
   /** Hangs up on everybody and resolves when the port is free. */
   close(): Promise<void>;
 }
@@ -105,6 +107,9 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
   return {
     url,
     firstVisitUrl: url + access.createFirstVisit(),
+    hangUpOnWorkers() {
+      for (const name of ['/workers', '/agents']) if (workers !== null) io.of(name).disconnectSockets(true);
+    },
     async close() {
       watch?.close();
       sockets.close();
