@@ -1,53 +1,9 @@
 import { expect } from 'chai';
 import { type BusMessage, SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
-import type { EngineLink, LinkHandlers, Packet } from '../../src/adapters/socket-io/link.ts';
 import { Relay } from '../../src/adapters/socket-io/relay.ts';
 import type { EngineHint } from '../../src/ports/bus.ts';
 import type { ExecutionEvent } from '../../src/wire.ts';
-
-/** Carries packets at once, or as a test says. */
-class Wire {
-  readonly links: TestLink[] = [];
-  /** What becomes of a packet on its way to one of the others: how often it arrives. */
-  copies = (_packet: Packet): number => 1;
-
-  link(): TestLink {
-    const link = new TestLink(this);
-    this.links.push(link);
-    return link;
-  }
-}
-
-class TestLink implements EngineLink {
-  readonly #wire: Wire;
-  handlers: LinkHandlers | null = null;
-  isUp = true;
-  /** Packets that are held back until the test lets them go. */
-  held: (() => void)[] | null = null;
-  sent: Packet[] = [];
-
-  constructor(wire: Wire) {
-    this.#wire = wire;
-  }
-
-  async open(handlers: LinkHandlers): Promise<void> {
-    this.handlers = handlers;
-  }
-
-  async send(packet: Packet): Promise<void> {
-    if (this.held !== null) await new Promise<void>((resolve) => this.held?.push(resolve));
-    if (!this.isUp) throw new Error('down');
-    this.sent.push(packet);
-    for (const other of this.#wire.links) {
-      if (other === this) continue;
-      for (let copy = this.#wire.copies(packet); copy > 0; copy -= 1) other.handlers?.received(packet);
-    }
-  }
-
-  async close(): Promise<void> {
-    this.handlers = null;
-  }
-}
+import { type TestLink, Wire } from './links.ts';
 
 interface World {
   wire: Wire;
