@@ -100,6 +100,9 @@ export class Database {
           ledger.committed(engine, args[0] as Commit);
         }
         break;
+      case 'claimTask':
+        if (answer === 'claimed') ledger.claimed(args[0] as string);
+        break;
       case 'requestStop':
         ledger.stopRequested(engine, args[0] as string, answer as StopRequestOutcome);
         break;

@@ -173,6 +173,12 @@ export class Ledger {
     }
   }
 
+  claimed(taskId: string): void {
+    const known = this.executions.get(taskId.slice(0, taskId.indexOf('/')));
+    if (known?.stop != null) this.fault(`task ${taskId} was claimed after the stop of its execution (I3)`);
+    if (known?.endAtMs != null) this.fault(`task ${taskId} was claimed after the end of its execution (I1)`);
+  }
+
   audited(verb: string, target: string | null): void {
     if (target !== null && (verb === 'execution.stop' || verb === 'executions.stop')) this.#auditedStops.add(target);
   }

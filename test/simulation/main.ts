@@ -36,7 +36,7 @@ const { values } = parseArgs({
 
 /** Every so many seeds each fault is left out once, to see whether it changed anything. */
 const SAMPLE = 25;
-const SEEDS_OF_A_MUTANT = 5_000;
+const SEEDS_OF_A_MUTANT = Number(process.env.MSEEDS ?? 5_000);
 
 const mutant = values.mutant === undefined ? null : mutants.find(({ name }) => name === values.mutant);
 if (mutant === undefined) throw new Error(`no mutant ${values.mutant}`);

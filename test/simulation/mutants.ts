@@ -96,7 +96,7 @@ export const mutants: Mutant[] = [
     'nobody looks for stops whose broadcast was lost',
     ENGINE,
     "this.#deliver(intent.executionId, intent, 'poll');",
-    '',
+    'void intent;',
   ),
   mutant(
     'intent-before-restore',
