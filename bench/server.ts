@@ -20,6 +20,8 @@ export interface ServerOptions {
   httpAllow?: string;
   /** Tasks that the server itself runs at once. */
   slots?: number;
+  /** More of its environment. */
+  env?: Record<string, string>;
 }
 
 /** CPU seconds so far; threads by their names, those of V8's helpers as one. */
@@ -53,14 +55,14 @@ export class BenchServer {
 
   /** Resolves when it listens. */
   async start(): Promise<this> {
-    const { profiles, httpAllow, slots } = this.#options;
+    const { profiles, httpAllow, slots, env } = this.#options;
     const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
     const serve = ['serve', '--port', '0', '--data', this.dataDir, '--demo', '0', '--json'];
     if (slots !== undefined) serve.push('--slots', String(slots));
     this.startedAtMs = Date.now();
     const child = spawn(process.execPath, [...flags, join(ROOT, 'bin', 'fullstop.js'), ...serve], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...(httpAllow === undefined ? {} : { FULLSTOP_HTTP_ALLOW: httpAllow }) },
+      env: { ...process.env, ...env, ...(httpAllow === undefined ? {} : { FULLSTOP_HTTP_ALLOW: httpAllow }) },
     });
     this.#child = child;
     createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', (text) => this.log.push(text));
