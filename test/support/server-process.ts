@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -274,6 +275,24 @@ export class ServerProcess {
   async run(definition: { name: string }, input: unknown = {}): Promise<string> {
     await this.ok('POST', '/api/workflows', definition);
     return (await this.ok('POST', '/api/executions', { workflow: definition.name, input })).id;
+  }
+}
+
+/**
+ * A port that nobody had a moment ago, for a server that clients find again where it was. It is none of those that the
+ * system gives to connections: while no server listens, one of them, even a client's own, could have it.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const probe = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(probe, 'listening');
+    } catch {
+      continue;
+    }
+    await new Promise((resolve) => probe.close(resolve));
+    return port;
   }
 }
 
