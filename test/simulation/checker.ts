@@ -48,6 +48,10 @@ export async function checkWorld(world: World): Promise<string[]> {
     faults.push(...faultsOf(one, clocksDiffer ? {} : source.nodes));
     checkRetries(known, workflow, items, fault);
     checkReceipt(world, known, receipt, fault);
+    // What another engine took for the owner is in the record, unless a stop or the node's own end came first.
+    for (const taskId of known.reports)
+      if (!known.results.has(taskId) && known.stop === null && !known.lostAtMs.has(taskId))
+        fault(`the result of ${taskId} was acknowledged, and is not in the record (I5)`);
     checkStopLatency(world, known, fault);
     checkPending(stored, workflow, fault);
   }

@@ -103,6 +103,9 @@ export class Database {
       case 'claimTask':
         if (answer === 'claimed') ledger.claimed(args[0] as string);
         break;
+      case 'cluster.storeReport':
+        if (answer === 'stored') ledger.reported(args[0] as string);
+        break;
       case 'requestStop':
         ledger.stopRequested(engine, args[0] as string, answer as StopRequestOutcome);
         break;

@@ -24,6 +24,8 @@ export interface Known {
   started: Set<string>;
   /** Of attempts that are settled or retried: what a result led to. */
   results: Set<string>;
+  /** What another engine keeps for the owner. */
+  reports: Set<string>;
   /** Attempts that were lost: since when. */
   lostAtMs: Map<string, number>;
   rows: Map<string, NodeRow>;
@@ -92,6 +94,7 @@ export class Ledger {
       events: [...events],
       started: new Set(),
       results: new Set(),
+      reports: new Set(),
       lostAtMs: new Map(),
       rows: new Map(),
       deleted: false,
@@ -173,6 +176,10 @@ export class Ledger {
     }
   }
 
+  reported(taskId: string): void {
+    this.executions.get(taskId.slice(0, taskId.indexOf('/')))?.reports.add(taskId);
+  }
+
   claimed(taskId: string): void {
     const known = this.executions.get(taskId.slice(0, taskId.indexOf('/')));
     if (known?.stop != null) this.fault(`task ${taskId} was claimed after the stop of its execution (I3)`);
@@ -232,7 +239,7 @@ export class Ledger {
   resultTaken(taskId: string, kind: string): void {
     const known = this.executions.get(taskId.slice(0, taskId.indexOf('/')));
     if (known === undefined || known.deleted) return;
-    if (known.results.has(taskId)) return;
+    if (known.results.has(taskId) || known.reports.has(taskId)) return;
     this.fault(`the result of ${taskId} (${kind}) was acknowledged before it was durable (I5)`);
   }
 }

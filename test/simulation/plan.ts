@@ -123,8 +123,10 @@ export interface PlanOptions {
   engines?: number;
 }
 
-export function drawPlan(seed: number, { engines = 1 }: PlanOptions = {}): Plan {
+export function drawPlan(seed: number, { engines: wanted }: PlanOptions = {}): Plan {
   const random = new Streams(seed).of('plan');
+  const several = oneOf(random, [1, 2, 3, 3]);
+  const engines = wanted ?? several;
   const types = [['http'], ['http', 'ai'], ['http', 'ai', 'container'], []];
   const plan: Plan = {
     seed,

@@ -137,14 +137,16 @@ export class Process {
     this.name = name;
     this.skewMs = skewMs;
     this.#scheduler = scheduler;
-    this.clock = {
+    const clock = {
       nowMs: () => Math.floor(scheduler.nowMs + this.skewMs),
-      setTimer: (delayMs, run): TimerHandle => this.later(delayMs, run),
-      clearTimer: (handle) => {
+      monotonicMs: () => scheduler.nowMs,
+      setTimer: (delayMs: number, run: () => void): TimerHandle => this.later(delayMs, run),
+      clearTimer: (handle: TimerHandle) => {
         if (handle !== null && handle !== undefined) scheduler.cancel(handle as Waiting);
       },
-      defer: (run) => scheduler.defer(() => this.hear(run)),
+      defer: (run: () => void) => scheduler.defer(() => this.hear(run)),
     };
+    this.clock = clock;
   }
 
   /** Something that reaches this process in a while. */

@@ -140,7 +140,16 @@ class SimEngine {
     const expressions = world.expressionsIn(process);
     const engine = composeEngine(
       { store, bus, clock: process.clock, ids, expressions, work, tokens, log },
-      { maxRunning: plan.maxRunning },
+      {
+        maxRunning: plan.maxRunning,
+        onGone: (why) => {
+          if (!process.alive) return;
+          trace.note(process.name, `is gone: ${why}`);
+          // What its server does: a new engine in its place.
+          if (why === 'fenced') process.later(1, () => this.kill(1_000));
+          else this.drain(1_000);
+        },
+      },
     );
     this.engine = engine;
     engineId = engine.id;
@@ -211,7 +220,12 @@ class SimEngine {
   }
 }
 
-const EXPECTED_ERRORS = ['onFailure could not start', 'audit entry not stored', 'audit outcome not stored'];
+const EXPECTED_ERRORS = [
+  'this engine gives up what it owned',
+  'onFailure could not start',
+  'audit entry not stored',
+  'audit outcome not stored',
+];
 
 class SimWorker {
   readonly index: number;
@@ -310,7 +324,13 @@ export class World {
     this.ledger = new Ledger(() => scheduler.nowMs);
     const { ledger, streams, trace } = this;
     const hit = (kind: FaultKind): void => this.hit(kind);
-    this.database = new Database({ inner: createMemoryStore(), scheduler, ledger, trace, seed });
+    this.database = new Database({
+      inner: createMemoryStore({ cluster: plan.engines.length > 1, nowMs: () => Math.floor(scheduler.nowMs) }),
+      scheduler,
+      ledger,
+      trace,
+      seed,
+    });
     this.network = new Network({
       scheduler,
       streams,
