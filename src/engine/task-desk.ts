@@ -235,7 +235,11 @@ export class TaskDesk {
     const id = slot.attemptId;
     this.release(slot);
     if (this.#runOn.has(id)) return 'told';
-    if (!this.#inFlight.has(id)) return this.#ended.has(id) ? 'ended' : 'unknown';
+    if (this.#ended.has(id)) {
+      this.#inFlight.delete(id);
+      return 'ended';
+    }
+    if (!this.#inFlight.has(id)) return 'unknown';
     if (slot.queuedTask === null) {
       this.#host.env.work.abort(id);
       return 'told';
