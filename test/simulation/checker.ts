@@ -45,7 +45,7 @@ export async function checkWorld(world: World): Promise<string[]> {
         `${known.id} (${name}) does not end: ${JSON.stringify(stored.header.machine)} ${JSON.stringify(record.nodes)}`,
       );
     const source = plan.workflows.find((one) => one['name'] === name) as { nodes: Record<string, CheckedNode> };
-    faults.push(...faultsOf(one, clocksDiffer ? {} : source.nodes));
+    faults.push(...faultsOf(one, clocksDiffer ? null : source.nodes));
     checkRetries(known, workflow, items, fault);
     checkReceipt(world, known, receipt, fault);
     // What another engine took for the owner is in the record, unless a stop or the node's own end came first.

@@ -780,10 +780,15 @@ export class World {
         // Where a loop has had this iteration before, it is another task's run.
         if (task.outcome === 'neverStarted' && task.iterations !== undefined) continue;
         if (task.outcome === 'neverStarted') this.ledger.fault(`${said}, and it ran in ${run.process.name} (I9)`);
-        else if (run.endedAtMs === null && run.task.where === 'worker')
+        else if (run.endedAtMs === null && run.task.where === 'worker' && !this.#standsStill(run.process))
           this.ledger.fault(`${said}, and it runs in ${run.process.name} (I9)`);
       }
     }
+  }
+
+  /** It was declared dead and does nothing: what it had ends when it wakes. */
+  #standsStill(process: Process): boolean {
+    return !process.alive || process.pausedUntilMs > this.scheduler.nowMs;
   }
 
   /** Runs at this place; none where several attempts of an enclosing loop had it. */
