@@ -35,6 +35,11 @@ export class Admission {
     return this.#waiting;
   }
 
+  /** Executions that count, and those that wait. */
+  get load(): number {
+    return this.#running + this.#waiting;
+  }
+
   /** Begun or waiting executions of a workflow with `concurrency`. */
   loadOfWorkflow(project: string, name: string): number {
     const key = `${project}/${name}`;

@@ -461,7 +461,7 @@ export class Dispatcher implements WorkerGate {
     };
     queue.claimTask(id, claim).then(
       (outcome) => {
-        if (this.#entries.get(id) !== entry) {
+        if (this.#entries.get(id) !== entry || this.#remote?.lapsed === true) {
           giveBack();
           return;
         }

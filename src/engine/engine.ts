@@ -7,7 +7,7 @@ import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
 import type { EngineHint } from '../ports/bus.ts';
-import type { ClusterStore, ClusterView, EngineBeat } from '../ports/cluster.ts';
+import type { EngineBeat } from '../ports/cluster.ts';
 import type {
   Commit,
   CreateOutcome,
@@ -22,12 +22,12 @@ import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt, Worke
 import { Admission, type Places } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
 import type { ChildEnd } from './children.ts';
+import { ClusterDuties } from './cluster-duties.ts';
 import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import { type InspectionObserver, Inspections } from './inspection.ts';
-import { Membership } from './membership.ts';
 import { registryLogic } from './registry.ts';
 import type { ClusterTasks, Peers } from './remote-tasks.ts';
 import { Schedules } from './schedules.ts';
@@ -78,11 +78,6 @@ export const engineDefaults: EngineOptions = {
 };
 
 const RECOVERY_PAGE = 500;
-/** Trees that are taken over at once. */
-const TAKE_OVER_BATCH = 50;
-const ORPHANS_MAX = 1_000;
-/** An offer that nobody took is taken back. */
-const OFFER_MS = 5_000;
 const RETENTION_SWEEP_MS = 60_000;
 const RETENTION_BATCH = 100;
 /** Executions that changed within one turn before their commits go to the store. */
@@ -93,6 +88,8 @@ const DEPTH_MAX = 16;
 const RESTARTS_MAX = 3;
 const RESTART_WINDOW_MS = 60_000;
 const EMPTY: Record<string, never> = {};
+/** Where no other engine shares the store. */
+const alone: Peers = { hasOthers: () => false, isAlive: () => false, workerName: () => null, offers: () => false };
 const parentEnded: Verdict = { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' };
 
 /** An engine on the given ports. Everything it does to the world goes through them. */
@@ -123,12 +120,7 @@ class Engine implements EngineApi, HostEnvironment {
   readonly tokens;
   readonly dispatcher: Dispatcher;
   /** What the membership knows of the other engines. */
-  readonly peers: Peers = {
-    hasOthers: () => (this.#membership?.others().length ?? 0) > 0,
-    isAlive: (id) => this.#membership?.find(id)?.membership === 'member',
-    workerName: (id) => this.#workersElsewhere().find((worker) => worker.id === id)?.name ?? null,
-    offers: (capability) => this.#workersElsewhere().some((worker) => worker.capabilities.includes(capability)),
-  };
+  readonly peers: Peers;
   readonly timers: Timers;
   readonly stopGraceMs: number;
   readonly #options: EngineOptions;
@@ -146,13 +138,11 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #admission: Admission;
   readonly #schedules: Schedules;
   readonly #inspections: Inspections;
-  readonly #membership: Membership | null;
-  #definitionsTurn: number | null = null;
-  #sweeping: Promise<void> | null = null;
-  #sweepAgain = false;
-  #goneTold = false;
-  /** When this engine offered an execution to another one last. */
-  #offeredAtMs: number | null = null;
+  /** Where several engines share the store. */
+  readonly #duties: ClusterDuties | null;
+  readonly #goneTold = new Set<'fenced' | 'drain'>();
+  /** One set of executions at a time. */
+  #takingIn: Promise<void> = Promise.resolve();
   /** One change of a stored receipt at a time. */
   #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
@@ -187,6 +177,8 @@ class Engine implements EngineApi, HostEnvironment {
     this.stopGraceMs = options.stopGraceMs;
     this.id = ports.ids.next();
     this.timers = new Timers(ports.clock);
+    this.#duties = this.#openDuties();
+    this.peers = this.#duties?.peers ?? alone;
     this.dispatcher = new Dispatcher({
       queue: ports.store,
       clock: ports.clock,
@@ -201,19 +193,6 @@ class Engine implements EngineApi, HostEnvironment {
     });
     this.#workflows = new Workflows(ports.store);
     this.#admission = new Admission(options.maxRunning, () => this.#admits(), this.#places());
-    this.#membership =
-      this.store.cluster === null
-        ? null
-        : new Membership({
-            cluster: this.store.cluster,
-            clock: ports.clock,
-            timers: this.timers,
-            log: ports.log,
-            leaseMs: options.leaseMs,
-            beat: () => this.#beat(),
-            seen: (view) => this.#seen(view),
-            fenced: (why) => this.#fenced(why),
-          });
     this.#schedules = new Schedules({
       store: ports.store,
       clock: ports.clock,
@@ -244,6 +223,7 @@ class Engine implements EngineApi, HostEnvironment {
       peers: this.peers,
       tell: (hint) => this.bus.tell(hint),
       owns: (executionId) => this.#hosts.has(executionId),
+      lapsed: () => this.lapsed(),
       header: (executionId) => this.store.getHeader(executionId),
     };
   }
@@ -257,7 +237,7 @@ class Engine implements EngineApi, HostEnvironment {
     const admission = (await this.store.getSetting('admission')) as { paused?: boolean } | null;
     if (admission?.paused === true) this.#actor.send({ type: 'engine.pause' });
     this.bus.onStop((message) => this.#heardStop(message.executionId));
-    if (this.#membership === null) {
+    if (this.#duties === null) {
       await this.store.claimAll(this.id);
       await this.dispatcher.recover();
       await this.#recover();
@@ -265,20 +245,15 @@ class Engine implements EngineApi, HostEnvironment {
     } else {
       const { remote } = this.dispatcher;
       this.bus.onHint((hint) => {
-        if (this.#closed) return;
-        remote?.heard(hint);
-        this.#heard(hint);
+        if (!this.lapsed()) remote?.heard(hint);
       });
-      this.bus.onGap(() => {
-        remote?.gap();
-        this.#sweepNow();
-      });
-      await this.#membership.join();
+      this.bus.onGap(() => remote?.gap());
+      await this.#duties.join();
     }
     this.#actor.send({ type: 'engine.recovered' });
     await this.#schedules.start();
     this.#admission.admit();
-    if (this.#membership !== null) this.#sweepNow();
+    this.#duties?.sweepNow();
     this.#every(this.#options.sweepMs, () => this.#sweep());
     this.#every(RETENTION_SWEEP_MS, () => this.#retire());
   }
@@ -303,7 +278,7 @@ class Engine implements EngineApi, HostEnvironment {
   /** A host for a stored execution; null when its definition cannot run here. */
   async #adopt(stored: RecoverableExecution, afterCrash: boolean): Promise<ExecutionHost | null> {
     const { header } = stored;
-    if (this.#membership !== null && header.owner.engine !== this.id) return null;
+    if (this.#duties !== null && header.owner.engine !== this.id) return null;
     const known = await this.#workflows.byHash(header.project, header.workflow.name, header.workflow.hash);
     const graph = known === null ? null : graphAt(known.compiled, header.bodyPath);
     if (known === null || graph === null) {
@@ -313,11 +288,12 @@ class Engine implements EngineApi, HostEnvironment {
       );
       return null;
     }
+    const report = header.stop === null ? null : await this.#haltReport(header.id);
     if (this.#hosts.has(header.id)) return null;
     const host = new ExecutionHost(this, known.compiled, graph, header);
     this.#add(host);
     host.enter(() => host.restore(stored, afterCrash));
-    if (header.stop !== null) host.stopReport = await this.#haltReport(header.id);
+    host.stopReport = report;
     return host;
   }
 
@@ -394,7 +370,7 @@ class Engine implements EngineApi, HostEnvironment {
     });
     this.#actor.send({ type: 'engine.drained' });
     this.#close();
-    if (this.#membership === null || this.store.cluster === null || this.#goneTold) return;
+    if (this.store.cluster === null || this.#goneTold.has('fenced')) return;
     try {
       await this.store.cluster.leave(this.id);
       this.bus.tell({ kind: 'engine.gone', engine: this.id });
@@ -408,7 +384,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   #close(): void {
     this.#closed = true;
-    this.#membership?.close();
+    this.#duties?.membership.close();
     this.#inspections.close();
     for (const host of [...this.#hosts.values()]) host.drop();
     this.dispatcher.close();
@@ -420,7 +396,11 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   draining(): boolean {
-    return this.#state() === 'draining' || this.#closed;
+    return this.#state() === 'draining' || this.#closed || this.lapsed();
+  }
+
+  lapsed(): boolean {
+    return this.#duties?.membership.lapsed() === true;
   }
 
   #admits(): boolean {
@@ -471,6 +451,39 @@ class Engine implements EngineApi, HostEnvironment {
 
   // ------------------------------------------------------------------ other engines on the same store
 
+  #openDuties(): ClusterDuties | null {
+    const { cluster } = this.store;
+    if (cluster === null) return null;
+    return new ClusterDuties({
+      id: this.id,
+      cluster,
+      bus: this.bus,
+      clock: this.clock,
+      timers: this.timers,
+      log: this.log,
+      leaseMs: this.#options.leaseMs,
+      engine: {
+        beat: () => this.#beat(),
+        draining: () => this.draining(),
+        has: (id) => this.#isHere(id),
+        load: (id) => this.store.load(id),
+        takeIn: (taken, afterCrash) => this.#takeIn(taken, afterCrash),
+        stopped: (intent) => this.#deliver(intent.executionId, intent, 'poll'),
+        triggered: (trigger) => this.#triggered(trigger),
+        placesMayBeFree: () => this.#admission.askAgain(),
+        definitionsChanged: () => this.#refreshWorkflows(),
+        admissionIs: (paused) => this.#noteAdmission(paused),
+        heard: (hint) => this.#heard(hint),
+        fenced: (why) => this.#fenced(why),
+        drainAsked: () => this.#tellGone('drain'),
+      },
+    });
+  }
+
+  #isHere(id: string): boolean {
+    return this.#hosts.has(id) || this.#parked.has(id);
+  }
+
   #beat(): EngineBeat {
     return {
       id: this.id,
@@ -483,16 +496,6 @@ class Engine implements EngineApi, HostEnvironment {
       follows: this.bus.follows(),
       workers: this.dispatcher.workers(),
     };
-  }
-
-  #seen(view: ClusterView): void {
-    const follows = new Set(this.#membership?.others().flatMap((row) => row.follows));
-    this.bus.othersFollow(follows);
-    const before = this.#definitionsTurn;
-    this.#definitionsTurn = view.definitionsTurn;
-    if (before !== null && before !== view.definitionsTurn) this.#refreshWorkflows();
-    this.#noteAdmission((view.admission as { paused?: boolean } | null)?.paused === true);
-    if (view.self?.drainRequested === true) this.#tellGone('drain');
   }
 
   #refreshWorkflows(): void {
@@ -509,8 +512,8 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   #tellGone(why: 'fenced' | 'drain'): void {
-    if (this.#goneTold) return;
-    this.#goneTold = why === 'fenced';
+    if (this.#goneTold.has(why)) return;
+    this.#goneTold.add(why);
     this.#options.onGone(why);
   }
 
@@ -524,20 +527,8 @@ class Engine implements EngineApi, HostEnvironment {
 
   #heard(hint: EngineHint): void {
     switch (hint.kind) {
-      case 'engine.gone':
-        void this.#membership?.look().then(() => this.#sweepNow());
-        return;
-      case 'admission.changed':
-        void this.#membership?.look();
-        return;
       case 'engine.drain':
         if (hint.engine === this.id) this.#tellGone('drain');
-        return;
-      case 'execution.offered':
-        if (hint.engine === this.id) this.#sweepNow();
-        return;
-      case 'execution.triggered':
-        if (this.#hosts.has(hint.executionId) || this.#parked.has(hint.executionId)) this.#sweepNow();
         return;
       case 'execution.deleted':
         this.#forgetHere(hint.executionId);
@@ -552,72 +543,32 @@ class Engine implements EngineApi, HostEnvironment {
     }
   }
 
-  /** Looks at the store for what others did and this engine may not have heard. */
-  async #sweepCluster(cluster: ClusterStore, membership: Membership): Promise<void> {
-    const waiting = await cluster.waiting(this.id, 1_000);
-    if (this.#closed) return;
-    for (const intent of waiting.intents) this.#deliver(intent.executionId, intent, 'poll');
-    if (waiting.triggers.length > 0) {
-      for (const trigger of waiting.triggers) this.#triggered(trigger);
-      await cluster.markDelivered(waiting.triggers.map(({ id }) => id));
-    }
-    if (this.draining()) return;
-    for (const id of waiting.offered) {
-      const stored = await cluster.acceptOffer(id, this.id);
-      if (stored !== null) await this.#takeIn([stored], false);
-    }
-    if (this.#offeredAtMs !== null && this.clock.nowMs() - this.#offeredAtMs > OFFER_MS) {
-      this.#offeredAtMs = null;
-      await this.#takeIn(await cluster.takeBackOffers(this.id, OFFER_MS - 1_000), false);
-    }
-    this.#admission.askAgain();
-    await this.#takeOver(cluster, membership);
-  }
-
-  /** The executions of engines that are gone get new owners: this engine takes its share of their trees. */
-  async #takeOver(cluster: ClusterStore, membership: Membership): Promise<void> {
-    const gone = await membership.gone();
-    if (gone.length === 0) return;
-    const orphans = await cluster.listOrphans(gone, ORPHANS_MAX);
-    if (orphans.length === 0) {
-      membership.settled(gone);
-      return;
-    }
-    const own = membership.inherits(orphans);
-    for (let from = 0; from < own.length && !this.draining(); from += TAKE_OVER_BATCH) {
-      const taken = await cluster.takeOver(own.slice(from, from + TAKE_OVER_BATCH), gone, this.id);
-      await this.#takeIn(taken, true);
-    }
-  }
-
   /** These are this engine's now. A stop that was asked for meanwhile is read with them, before anything runs. */
-  async #takeIn(taken: RecoverableExecution[], afterCrash: boolean): Promise<void> {
-    const fresh = taken.filter(({ header }) => !this.#hosts.has(header.id) && !this.#parked.has(header.id));
-    await this.dispatcher.fetch(fresh);
+  #takeIn(taken: RecoverableExecution[], afterCrash: boolean): Promise<void> {
+    const turn = this.#takingIn.then(() => this.#takeInNow(taken, afterCrash));
+    this.#takingIn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #takeInNow(taken: RecoverableExecution[], afterCrash: boolean): Promise<void> {
+    const fresh = taken.filter(({ header }) => !this.#isHere(header.id));
     const hosts: ExecutionHost[] = [];
-    for (const stored of fresh) {
-      if (this.#closed) return;
-      const host = await this.#adopt(stored, afterCrash);
-      if (host !== null) hosts.push(host);
+    try {
+      await this.dispatcher.fetch(fresh);
+      for (const stored of fresh) {
+        if (this.lapsed()) return;
+        const host = await this.#adopt(stored, afterCrash);
+        if (host !== null) hosts.push(host);
+      }
+    } finally {
+      // Where the store did not answer to the end, the others are asked for again; these are here now.
+      this.dispatcher.recovered();
+      for (const host of hosts) if (!this.lapsed()) this.#goOn(host);
     }
-    this.dispatcher.recovered();
-    for (const host of hosts) if (!this.#closed) this.#goOn(host);
-  }
-
-  #sweepNow(): void {
-    if (this.#closed || this.#membership === null) return;
-    this.#sweepAgain = true;
-    this.#sweep().catch((error: unknown) =>
-      this.log.warn({ error: messageOf(error) }, 'a look for what others did waits for the store'),
-    );
-  }
-
-  #workersElsewhere(): WorkerItem[] {
-    return this.#membership?.others().flatMap((row) => row.workers) ?? [];
   }
 
   engines(): EngineItem[] {
-    const others = this.#membership?.others() ?? [];
+    const others = this.#duties?.membership.others ?? [];
     return [
       this.describe(),
       ...others.map((row) => ({
@@ -633,7 +584,7 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   allWorkers(): WorkerItem[] {
-    return [...this.dispatcher.workers(), ...this.#workersElsewhere()];
+    return [...this.dispatcher.workers(), ...(this.#duties?.workers ?? [])];
   }
 
   async requestDrain(id: string): Promise<boolean> {
@@ -648,7 +599,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   async ownerUrl(executionId: string): Promise<string | null> {
     const owner = (await this.store.getHeader(executionId))?.owner.engine;
-    return owner === undefined ? null : (this.#membership?.find(owner)?.url ?? null);
+    return owner === undefined ? null : (this.#duties?.membership.find(owner)?.url ?? null);
   }
 
   /** The places of workflows with `concurrency`, where several engines share them. */
@@ -721,8 +672,7 @@ class Engine implements EngineApi, HostEnvironment {
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
     const execution = newExecution(header, key, bodyHash);
-    const { running, pending } = this.#membership === null ? { running: 0, pending: 0 } : this.#load();
-    const offeredTo = this.#membership?.lessLoaded(running + pending) ?? null;
+    const offeredTo = this.#duties?.lessLoaded(this.#admission.load) ?? null;
     if (offeredTo !== null) execution.offeredTo = offeredTo;
     this.#starting.set(place, starting + 1);
     const outcome = await this.#create(execution).finally(() => {
@@ -735,7 +685,7 @@ class Engine implements EngineApi, HostEnvironment {
     const created = { ...header };
     if (offeredTo === null) this.#created(header, compiled);
     else {
-      this.#offeredAtMs = this.clock.nowMs();
+      this.#duties?.offered(header.id, true);
       this.bus.tell({ kind: 'execution.offered', engine: offeredTo, executionId: header.id });
       if (this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
     }
@@ -749,7 +699,7 @@ class Engine implements EngineApi, HostEnvironment {
     } catch (error) {
       if (hasCode(error, 'FS_UNAVAILABLE')) {
         if (execution.offeredTo === undefined) this.#adoptCreated(execution.header.id);
-        else this.#offeredAtMs = this.clock.nowMs();
+        else this.#duties?.offered(execution.header.id, false);
       }
       throw error;
     }
@@ -864,17 +814,17 @@ class Engine implements EngineApi, HostEnvironment {
     }
     // Created by a write whose reply was lost.
     if (!this.#hosts.has(outcome.id)) {
-      let stored = await this.store.load(outcome.id);
+      const stored = await this.store.load(outcome.id);
       if (stored !== null && stored.header.endedAtMs !== null) return { kind: 'ended', end: endOf(stored.header) };
       const owner = stored?.header.owner.engine;
-      if (owner !== undefined && owner !== this.id && this.store.cluster !== null) {
+      if (stored === null || owner === undefined) return { kind: 'created', id: outcome.id };
+      if (this.store.cluster !== null && owner !== this.id) {
         // By the engine that had the parent before, and after it had lost it.
         const root = above.ancestors[0] ?? above.id;
-        const taken = await this.store.cluster.takeOver([root], [owner], this.id);
-        stored = taken.find(({ header: one }) => one.id === outcome.id) ?? null;
+        await this.#takeIn(await this.store.cluster.takeOver([root], [owner], this.id), true);
+      } else {
+        await this.#takeIn([stored], false);
       }
-      const host = stored === null ? null : await this.#adopt(stored, false);
-      if (host !== null) this.#goOn(host);
     }
     return { kind: 'created', id: outcome.id };
   }
@@ -974,21 +924,7 @@ class Engine implements EngineApi, HostEnvironment {
   /** Finds what a lost broadcast would have told. */
   async #sweep(): Promise<void> {
     this.#park();
-    const { cluster } = this.store;
-    if (this.#membership !== null && cluster !== null) {
-      const membership = this.#membership;
-      // One at a time; what is asked for meanwhile is one more look.
-      this.#sweepAgain = true;
-      this.#sweeping ??= (async () => {
-        while (this.#sweepAgain && !this.#closed) {
-          this.#sweepAgain = false;
-          await this.#sweepCluster(cluster, membership);
-        }
-      })().finally(() => {
-        this.#sweeping = null;
-      });
-      return this.#sweeping;
-    }
+    if (this.#duties !== null) return this.#duties.sweep();
     if (this.#hosts.size + this.#parked.size === 0) return;
     for (const intent of await this.store.listIntents(1_000)) this.#deliver(intent.executionId, intent, 'poll');
   }
@@ -1008,7 +944,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** Of an execution that another engine may own. */
   async #liveChildrenOf({ id, owner }: HeaderRow): Promise<{ executionId: string; status: ExecutionStatus }[]> {
-    if (this.#membership === null || owner.engine === this.id) return this.liveChildren(id);
+    if (this.#duties === null || owner.engine === this.id) return this.liveChildren(id);
     const { items } = await this.store.listExecutions({ project: null, parent: id, live: true, limit: 1_000 });
     return items.map((child) => ({ executionId: child.id, status: child.status }));
   }
@@ -1117,7 +1053,7 @@ class Engine implements EngineApi, HostEnvironment {
       throw new FullstopError('FS_NOT_FOUND', `no hold of workflow ${workflow.name} waits for a trigger "${name}"`);
     }
     const trigger = { id: this.ids.next(), executionId: id, name, payload, atMs: this.clock.nowMs() };
-    const isHere = this.#hosts.has(id) || this.#parked.has(id);
+    const isHere = this.#isHere(id);
     const outcome = await this.store.putTrigger(trigger, isHere);
     switch (outcome.kind) {
       case 'missing':
@@ -1131,7 +1067,7 @@ class Engine implements EngineApi, HostEnvironment {
       case 'duplicate':
         return { duplicate: true };
       case 'stored':
-        if (isHere || this.#membership === null) this.#triggered(trigger);
+        if (isHere || this.#duties === null) this.#triggered(trigger);
         else this.bus.tell({ kind: 'execution.triggered', executionId: id });
         return { duplicate: false };
     }
@@ -1147,7 +1083,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   async setAdmission(paused: boolean): Promise<void> {
     await this.store.putSetting('admission', { paused });
-    if (this.#membership !== null) this.bus.tell({ kind: 'admission.changed' });
+    if (this.#duties !== null) this.bus.tell({ kind: 'admission.changed' });
     this.#actor.send({ type: paused ? 'engine.pause' : 'engine.resume' });
     if (!paused) this.#admission.admit();
   }
@@ -1158,7 +1094,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   async workflowChanged(project: string, name: string): Promise<void> {
     this.#workflows.changed(project, name);
-    if (this.#membership !== null) this.bus.tell({ kind: 'workflow.changed', project, name });
+    if (this.#duties !== null) this.bus.tell({ kind: 'workflow.changed', project, name });
     await this.#schedules.refresh(project, name);
   }
 
@@ -1172,7 +1108,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   forget(id: string): void {
     this.#forgetHere(id);
-    if (this.#membership !== null) this.bus.tell({ kind: 'execution.deleted', executionId: id });
+    if (this.#duties !== null) this.bus.tell({ kind: 'execution.deleted', executionId: id });
   }
 
   #forgetHere(id: string): void {

@@ -1383,6 +1383,7 @@ export class ExecutionHost implements ExecutionEdge {
   drop(): void {
     if (this.over) return;
     this.over = true;
+    this.stopReport = null;
     this.#desk.abortAll();
     this.env.takenBack(this);
     this.#forget();
@@ -1616,6 +1617,7 @@ export class ExecutionHost implements ExecutionEdge {
       else this.beginStop(path);
       return;
     }
+    if (this.env.lapsed()) return;
     try {
       for (const { slot, attempt } of effects) if (slot.attempt === attempt) this.#beginWork(slot);
     } catch (error) {

@@ -13,9 +13,10 @@ const MARGIN_MS = 1_500;
 /** An orphan that its chosen heir has not taken for so long is anybody's. */
 const PATIENCE_MS = 3_000;
 /** Between two looks for what an engine that is gone may still have left, once nothing was found. */
-const LOOK_AGAIN_MS = 30_000;
+const LOOK_AGAIN_MS = 10_000;
 
 export interface MembershipOptions {
+  id: string;
   cluster: ClusterStore;
   clock: Clock;
   timers: Timers;
@@ -25,14 +26,17 @@ export interface MembershipOptions {
   beat(): EngineBeat;
   /** A newer view of the others. */
   seen(view: ClusterView): void;
-  /** Its lease may have run out, or did: it owns nothing any more. */
+  /** Its lease may have run out, or did: it owns nothing any more. Called once. */
   fenced(why: string): void;
 }
 
 /** An engine among those that share its store: keeps its lease, sees the others' run out. */
 export class Membership {
   readonly #options: MembershipOptions;
-  #view: ClusterView | null = null;
+  #engines: readonly EngineRow[] = [];
+  #others: readonly EngineRow[] = [];
+  /** When the last heartbeat that the store answered was sent, by a clock that nobody sets. */
+  #renewedAtMs: number | null = null;
   #watchdog: Timer | null = null;
   #nextBeat: Timer | null = null;
   #beating: Promise<void> | null = null;
@@ -61,19 +65,37 @@ export class Membership {
     if (this.#nextBeat !== null) timers.cancel(this.#nextBeat);
   }
 
+  /** Everybody the store knows of, those that are gone included. */
   get engines(): readonly EngineRow[] {
-    return this.#view?.engines ?? [];
+    return this.#engines;
+  }
+
+  /** The others that are alive. */
+  get others(): readonly EngineRow[] {
+    return this.#others;
   }
 
   /** Of an engine as it was seen last; null: unknown. */
   find(id: string): EngineRow | null {
-    return this.engines.find((row) => row.id === id) ?? null;
+    return this.#engines.find((row) => row.id === id) ?? null;
   }
 
-  /** The others that are alive. */
-  others(): EngineRow[] {
-    const { id } = this.#options.beat();
-    return this.engines.filter((row) => row.id !== id && row.membership === 'member' && row.silentMs <= row.leaseMs);
+  /**
+   * Others may have taken over: asked before anything that cannot be taken back. A process that stood still has its
+   * timers and its answers late, and in any order.
+   */
+  lapsed(): boolean {
+    const { clock, leaseMs } = this.#options;
+    if (this.#closed) return true;
+    if (this.#renewedAtMs === null || clock.monotonicMs() - this.#renewedAtMs < leaseMs - MARGIN_MS) return false;
+    this.#fence(`no heartbeat reached the store for ${leaseMs - MARGIN_MS} ms`);
+    return true;
+  }
+
+  #fence(why: string): void {
+    if (this.#closed) return;
+    this.close();
+    this.#options.fenced(why);
   }
 
   /** Beats now: something of the others has changed. */
@@ -84,14 +106,15 @@ export class Membership {
 
   #again(ms: number): void {
     if (this.#closed) return;
-    const { timers } = this.#options;
+    const { timers, log } = this.#options;
     if (this.#nextBeat !== null) timers.cancel(this.#nextBeat);
     this.#nextBeat = timers.after(ms, () => {
       this.#nextBeat = null;
+      if (this.lapsed()) return;
       this.#beat().then(
         () => this.#again(BEAT_MS),
         (error: unknown) => {
-          this.#options.log.warn({ error: messageOf(error) }, 'a heartbeat did not reach the store');
+          log.warn({ error: messageOf(error) }, 'a heartbeat did not reach the store');
           this.#again(AGAIN_MS);
         },
       );
@@ -106,81 +129,75 @@ export class Membership {
   }
 
   async #beatOnce(): Promise<void> {
-    const { cluster, timers, leaseMs, beat, fenced } = this.#options;
+    const { cluster, clock, beat, id, seen } = this.#options;
     // The lease runs from the moment the store may have noted it, which is not before it was sent.
-    const watchdog = timers.after(Math.max(1, leaseMs - MARGIN_MS), () => {
-      if (!this.#closed) fenced(`no heartbeat reached the store for ${leaseMs - MARGIN_MS} ms`);
-    });
-    let view: ClusterView;
-    try {
-      view = await cluster.beat(beat());
-    } catch (error) {
-      // Whether it was noted is not known: the earlier one's time runs.
-      if (this.#watchdog !== null) timers.cancel(watchdog);
-      else this.#watchdog = watchdog;
-      throw error;
-    }
-    if (this.#closed) {
-      timers.cancel(watchdog);
-      return;
-    }
-    if (this.#watchdog !== null) timers.cancel(this.#watchdog);
-    this.#watchdog = watchdog;
+    const sentAtMs = clock.monotonicMs();
+    const view = await cluster.beat(beat());
+    if (this.lapsed()) return;
     if (view.self === null) {
-      fenced('another engine declared this one dead');
+      this.#fence('another engine declared this one dead');
       return;
     }
-    this.#view = view;
+    this.#renewedAtMs = sentAtMs;
+    this.#watch();
+    this.#engines = view.engines;
+    this.#others = view.engines.filter(
+      (row) => row.id !== id && row.membership === 'member' && row.silentMs <= row.leaseMs,
+    );
     this.#offers.clear();
-    this.#options.seen(view);
+    seen(view);
+  }
+
+  /** Looks again when the lease of the last heartbeat has run out. */
+  #watch(): void {
+    const { timers, clock, leaseMs } = this.#options;
+    if (this.#watchdog !== null) timers.cancel(this.#watchdog);
+    const leftMs = (this.#renewedAtMs ?? 0) + leaseMs - MARGIN_MS - clock.monotonicMs();
+    this.#watchdog = timers.after(Math.max(1, Math.ceil(leftMs)), () => this.lapsed());
   }
 
   // ------------------------------------------------------------------ who takes what
 
   /** Engines that own nothing any more and may have left something; those whose lease ran out are declared dead. */
   async gone(): Promise<string[]> {
-    const { cluster, clock, log, beat } = this.#options;
+    const { cluster, clock, log, id } = this.#options;
     const gone: string[] = [];
-    for (const row of this.engines) {
-      if (row.id === beat().id) continue;
+    for (const row of this.#engines) {
+      if (row.id === id) continue;
       if (row.membership === 'member') {
         if (row.silentMs <= row.leaseMs || !(await cluster.declareDead(row.id))) continue;
         log.warn({ engine: row.id, silentMs: row.silentMs }, 'an engine is silent for its lease: others take over');
         row.membership = 'dead';
       }
-      if ((this.#settled.get(row.id) ?? 0) <= clock.nowMs()) gone.push(row.id);
+      if ((this.#settled.get(row.id) ?? 0) <= clock.monotonicMs()) gone.push(row.id);
     }
     return gone;
   }
 
   /** Nothing was left of these at the last look. */
   settled(engines: string[]): void {
-    const againAtMs = this.#options.clock.nowMs() + LOOK_AGAIN_MS;
+    const againAtMs = this.#options.clock.monotonicMs() + LOOK_AGAIN_MS;
     for (const id of engines) this.#settled.set(id, againAtMs);
+    for (const id of this.#settled.keys()) if (this.find(id) === null) this.#settled.delete(id);
     this.#waitedFor.clear();
   }
 
   /** Which of these orphaned trees are this engine's to take: each has one heir among those that serve. */
   inherits(roots: string[]): string[] {
-    const { beat, clock } = this.#options;
-    const { id } = beat();
-    const heirs = [
-      ...this.others()
-        .filter(({ status }) => status === 'serving')
-        .map((row) => row.id),
-      id,
-    ];
+    const { clock, id } = this.#options;
+    const heirs = [...this.#others.filter(({ status }) => status === 'serving').map((row) => row.id), id];
+    const nowMs = clock.monotonicMs();
     return roots.filter((root) => {
       if (heirOf(root, heirs) === id) return true;
       const sinceMs = this.#waitedFor.get(root);
-      if (sinceMs === undefined) this.#waitedFor.set(root, clock.nowMs());
-      return sinceMs !== undefined && clock.nowMs() - sinceMs >= PATIENCE_MS;
+      if (sinceMs === undefined) this.#waitedFor.set(root, nowMs);
+      return sinceMs !== undefined && nowMs - sinceMs >= PATIENCE_MS;
     });
   }
 
   /** An engine with clearly less to do than this one; null: a new execution stays here. */
   lessLoaded(ownLoad: number): string | null {
-    const others = this.others().filter(({ status }) => status === 'serving');
+    const others = this.#others.filter(({ status }) => status === 'serving');
     if (others.length === 0) return null;
     const loadOf = (row: EngineRow): number =>
       row.executions.running + row.executions.pending + (this.#offers.get(row.id) ?? 0);

@@ -40,6 +40,8 @@ export interface ClusterTasks {
   tell(hint: EngineHint): void;
   /** This engine has the execution in hand: no task of it that the dispatcher does not know matters. */
   owns(executionId: string): boolean;
+  /** Others may own what this engine had. */
+  lapsed(): boolean;
   header(executionId: string): Promise<HeaderRow | null>;
 }
 
@@ -110,6 +112,10 @@ export class RemoteTasks {
     this.#closed = true;
     this.#search.close();
     if (this.#tickTimer !== null) this.#options.timers.cancel(this.#tickTimer);
+  }
+
+  get lapsed(): boolean {
+    return this.#options.lapsed();
   }
 
   get hasOthers(): boolean {
