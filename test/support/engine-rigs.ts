@@ -11,6 +11,7 @@ import type { TaskRow } from '../../src/ports/task-queue.ts';
 import { composeEngine } from '../../src/runtime.ts';
 import type { Json, StopReceipt } from '../../src/wire.ts';
 import { checkStore, FakeWork, type Rig, StoreGate } from './engine.ts';
+import { ProcessClock } from './process-clock.ts';
 import { countingIds } from './seeds.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -28,8 +29,8 @@ export class Hub {
     this.#clock = clock;
   }
 
-  add(name: string): HubBus {
-    const bus = new HubBus(this, name);
+  add(name: string, process: ProcessClock): HubBus {
+    const bus = new HubBus(this, name, process);
     this.#buses.set(name, bus);
     return bus;
   }
@@ -42,13 +43,14 @@ export class Hub {
     const fate = this.fateOf(hint);
     for (let times = fate === 'lost' ? 0 : fate === 'doubled' ? 2 : 1; times > 0; times--) {
       this.#clock.defer(() => {
-        for (const [name, bus] of this.#buses) if (name !== from) to(bus);
+        for (const [name, bus] of this.#buses) if (name !== from) bus.process.reach(() => to(bus));
       });
     }
   }
 }
 
 export class HubBus implements Bus {
+  readonly process: ProcessClock;
   readonly receipts: StopReceipt[] = [];
   readonly #hub: Hub;
   readonly #name: string;
@@ -56,9 +58,10 @@ export class HubBus implements Bus {
   readonly #hints: ((hint: EngineHint) => void)[] = [];
   readonly #gaps: (() => void)[] = [];
 
-  constructor(hub: Hub, name: string) {
+  constructor(hub: Hub, name: string, process: ProcessClock) {
     this.#hub = hub;
     this.#name = name;
+    this.process = process;
   }
 
   hasListeners(): boolean {
@@ -106,6 +109,8 @@ export class HubBus implements Bus {
 
 export interface EngineRig {
   readonly engine: EngineApi;
+  /** Stands still when it is told to: no timer fires, no message arrives. Answers of the store that nobody holds are in. */
+  readonly process: ProcessClock;
   readonly gate: StoreGate;
   readonly work: FakeWork;
   readonly bus: HubBus;
@@ -114,6 +119,15 @@ export interface EngineRig {
   readonly calls: Map<string, number>;
   /** `kill -9`; the others know when they look. */
   kill(): void;
+}
+
+export interface EngineRigOptions extends Partial<EngineOptions> {
+  /** Of its own pool. */
+  slots?: number;
+  /** How wrong its wall clock is. */
+  skewMs?: number;
+  /** It learns of the others by their heartbeats alone; otherwise at once, from `gone`. */
+  knows?: 'heartbeats';
 }
 
 /** A cluster of engines. */
@@ -131,9 +145,8 @@ export class Engines {
     this.store = createMemoryStore({ cluster: true, nowMs: () => this.clock.nowMs() });
   }
 
-  /** `knows`: it learns of the others by their heartbeats alone; otherwise at once, from `gone`. */
-  async start(options: Partial<EngineOptions> & { slots?: number; knows?: 'heartbeats' } = {}): Promise<EngineRig> {
-    const { slots = 0, knows, ...engineOptions } = options;
+  async start(options: EngineRigOptions = {}): Promise<EngineRig> {
+    const { slots = 0, knows, skewMs = 0, ...engineOptions } = options;
     const name = `engine ${this.all.length + 1}`;
     const gate = new StoreGate(this.store);
     const calls = new Map<string, number>();
@@ -141,16 +154,18 @@ export class Engines {
       calls.set(method, (calls.get(method) ?? 0) + 1);
       return undefined;
     };
-    const work = new FakeWork(this.clock, () => undefined);
+    const process = new ProcessClock(this.clock);
+    process.skewMs = skewMs;
+    const work = new FakeWork(process, () => undefined);
     work.slots = slots;
-    const bus = this.hub.add(name);
+    const bus = this.hub.add(name, process);
     const errors: string[] = [];
     const { clock, ids } = this;
     const engine = composeEngine(
       {
         store: gate.store,
         bus,
-        clock,
+        clock: process,
         ids,
         expressions: this.#expressions,
         work,
@@ -167,6 +182,7 @@ export class Engines {
     );
     const rig: EngineRig = {
       engine,
+      process,
       gate,
       work,
       bus,

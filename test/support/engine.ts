@@ -8,6 +8,7 @@ import type { EnginePorts } from '../../src/engine/environment.ts';
 import { recordOf } from '../../src/engine/views.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type { Bus, StopMessage } from '../../src/ports/bus.ts';
+import type { Clock } from '../../src/ports/clock.ts';
 import type { ClusterStore } from '../../src/ports/cluster.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
 import type { Ids } from '../../src/ports/ids.ts';
@@ -128,12 +129,12 @@ export class FakeWork implements NodeWork {
   reserved = 0;
   /** What becomes of a task by itself; null: it waits for `answer`. */
   behave: (task: Task) => WorkReport | null = () => null;
-  readonly #clock: VirtualClock;
+  readonly #clock: Clock;
   readonly #running = new Map<string, (report: WorkReport) => void>();
   readonly #logs = new Map<string, TaskLog>();
   readonly #trace: (line: string) => void;
 
-  constructor(clock: VirtualClock, trace: (line: string) => void) {
+  constructor(clock: Clock, trace: (line: string) => void) {
     this.#clock = clock;
     this.#trace = trace;
   }
