@@ -1,7 +1,8 @@
 import { MongoClient } from 'mongodb';
 import { createMongoStore } from '../../src/adapters/mongo/store.ts';
 import { mongoOrSkip, type TestMongo } from '../support/mongo.ts';
-import { executionStoreContract, type OpenedStore } from './store.contract.ts';
+import { clusterStoreContract, type OpenedCluster } from './cluster.contract.ts';
+import { executionStoreContract } from './store.contract.ts';
 import { taskQueueContract } from './task-queue.contract.ts';
 
 describe('on one member of MongoDB', () => {
@@ -20,11 +21,15 @@ describe('on one member of MongoDB', () => {
     await mongo?.close();
   });
 
-  async function openMongo(): Promise<OpenedStore> {
+  async function openMongo(): Promise<OpenedCluster> {
     let store = createMongoStore({ uri: mongo.uri, database });
     await store.open();
     return {
       store,
+      silence: async (engineId, ms) => {
+        const engines = client.db(database).collection<{ _id: string }>('engines');
+        await engines.updateOne({ _id: engineId }, [{ $set: { at: { $subtract: ['$at', ms] } } }]);
+      },
       reopen: async () => {
         await store.close();
         store = createMongoStore({ uri: mongo.uri, database });
@@ -47,4 +52,5 @@ describe('on one member of MongoDB', () => {
 
   executionStoreContract('mongo', openMongo);
   taskQueueContract('mongo', openMongo);
+  clusterStoreContract('mongo', openMongo);
 });

@@ -14,8 +14,6 @@ import type { Texts } from './texts.ts';
 
 /** Rows of engines that are gone are kept for an hour, and while they own something. */
 const GONE_KEPT_MS = 3_600_000;
-/** How often an engine looks for such rows. */
-const DROP_EVERY_MS = 60_000;
 /** Trees of one transaction. */
 const TREES_MAX = 50;
 
@@ -28,6 +26,8 @@ export interface ClusterOptions {
   inTurn<T>(executionId: string, work: () => Promise<T>): Promise<T>;
 }
 
+type EngineSeen = EngineDocument & { silentMs?: number; now: Date };
+
 const live: Filter<ExecutionDocument> = { status: { $lt: LIVE } };
 
 export class MongoClusterStore implements ClusterStore {
@@ -38,7 +38,6 @@ export class MongoClusterStore implements ClusterStore {
   readonly #inTurn: ClusterOptions['inTurn'];
   /** Engines that beat here before: a row of theirs that is gone stays gone. */
   readonly #joined = new Set<string>();
-  #dropAtMs = 0;
 
   constructor({ connection, collections, texts, tasks, inTurn }: ClusterOptions) {
     this.#connection = connection;
@@ -71,6 +70,7 @@ export class MongoClusterStore implements ClusterStore {
     await this.#connection.run(() => this.#collections.engines.updateOne({ _id: id }, update, { upsert }));
     this.#joined.add(id);
     const documents = await this.#engines();
+    this.#connection.noteServerTime(documents[0]?.now);
     const shared = documents.find(({ _id }) => _id === CLUSTER_ID);
     const engines = documents.flatMap((document) => rowOf(document) ?? []);
     await this.#dropGone(engines);
@@ -82,10 +82,10 @@ export class MongoClusterStore implements ClusterStore {
     };
   }
 
-  #engines(): Promise<(EngineDocument & { silentMs?: number })[]> {
+  #engines(): Promise<EngineSeen[]> {
     return this.#connection.run(() =>
       this.#collections.engines
-        .find<EngineDocument & { silentMs?: number }>(
+        .find<EngineSeen>(
           {},
           {
             projection: {
@@ -94,6 +94,7 @@ export class MongoClusterStore implements ClusterStore {
               drain: 1,
               definitionsTurn: 1,
               admission: 1,
+              now: '$$NOW',
               silentMs: { $subtract: ['$$NOW', '$at'] },
             },
           },
@@ -103,11 +104,7 @@ export class MongoClusterStore implements ClusterStore {
   }
 
   async #dropGone(engines: EngineRow[]): Promise<void> {
-    const nowMs = performance.now();
-    if (nowMs < this.#dropAtMs) return;
     const gone = engines.filter(({ membership, silentMs }) => membership !== 'member' && silentMs >= GONE_KEPT_MS);
-    if (gone.length === 0) return;
-    this.#dropAtMs = nowMs + DROP_EVERY_MS;
     for (const { id } of gone) {
       await this.#connection.run(async () => {
         const owned = await this.#collections.executions.findOne({ ...live, engine: id }, { projection: { _id: 1 } });
@@ -189,8 +186,6 @@ export class MongoClusterStore implements ClusterStore {
     const left = new Set(others.map(({ _id }) => _id));
     const free = roots.filter((root) => !left.has(root));
     if (free.length > 0) {
-      // The read of a root that is live is no write, which two takers would meet at: this is.
-      await executions.updateMany({ _id: { $in: free }, ...live }, { $set: { takenBy: to } } as never, { session });
       await executions.updateMany({ ...live, root: { $in: free }, engine: { $in: from } }, takenBy(to), { session });
     }
     return free;
@@ -366,7 +361,7 @@ function takenBy(to: string): Document {
   return { $set: { engine: to, 'tasks.$[].owned': true }, $inc: { epoch: 1 }, $unset: { offer: '' } };
 }
 
-function rowOf({ body, membership, drain, silentMs }: EngineDocument & { silentMs?: number }): EngineRow | null {
+function rowOf({ body, membership, drain, silentMs }: EngineSeen): EngineRow | null {
   if (body === undefined || membership === undefined) return null;
   const beat = JSON.parse(body) as EngineBeat;
   return { ...beat, silentMs: Math.max(0, silentMs ?? 0), membership, drainRequested: drain === true };

@@ -64,7 +64,10 @@ export function startIdOf(project: string, uniqueKey: string): string {
   return `${project}/${uniqueKey}`;
 }
 
-export function encodeNew({ header: h, events, uniqueKey, bodyHash, offeredTo }: NewExecution): EncodedNew {
+export function encodeNew(
+  { header: h, events, uniqueKey, bodyHash, offeredTo }: NewExecution,
+  serverTimeMs: number,
+): EncodedNew {
   const texts = new TextWriter(h.id);
   const facts: Facts = {
     hash: h.workflow.hash,
@@ -107,7 +110,7 @@ export function encodeNew({ header: h, events, uniqueKey, bodyHash, offeredTo }:
     inline: body.length + ENTRY_BYTES,
     tasks: [],
     triggers: [],
-    ...(offeredTo === undefined ? {} : { offer: { to: offeredTo, at: h.createdAtMs } }),
+    ...(offeredTo === undefined ? {} : { offer: { to: offeredTo, at: serverTimeMs } }),
     root: h.ancestors[0] ?? h.id,
     ...(h.parent === null ? { isRoot: true } : {}),
     ...(h.ancestors.length === 0 ? {} : { ancestors: h.ancestors }),
@@ -145,7 +148,7 @@ export interface EncodedCommit {
   creates: EncodedNew[];
 }
 
-export function encodeCommit(commit: Commit): EncodedCommit {
+export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommit {
   const { executionId, header, v } = commit;
   const texts = new TextWriter(executionId);
   const set: Record<string, unknown> = { v };
@@ -215,7 +218,7 @@ export function encodeCommit(commit: Commit): EncodedCommit {
     consumedTriggers: [...commit.consumedTriggers],
     tasks,
     endedTasks: [...ended].map(fieldOf),
-    creates: commit.creates.map(encodeNew),
+    creates: commit.creates.map((each) => encodeNew(each, serverTimeMs)),
   };
 }
 

@@ -81,7 +81,7 @@ export class Commits {
   commit(given: Commit): Promise<CommitOutcome> {
     let commit: EncodedCommit;
     try {
-      commit = encodeCommit(given);
+      commit = encodeCommit(given, this.#connection.serverTimeMs);
     } catch (error) {
       return Promise.reject(error);
     }

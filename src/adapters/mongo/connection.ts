@@ -47,6 +47,7 @@ export class Connection {
   readonly db: Db;
   #trouble: string | null = null;
   #probing: Promise<void> | null = null;
+  #serverAheadMs = performance.timeOrigin;
   readonly #closing = new AbortController();
 
   constructor({ uri, database }: ConnectionOptions) {
@@ -65,6 +66,22 @@ export class Connection {
       enableUtf8Validation: false,
     });
     this.db = this.client.db(database);
+  }
+
+  /** The server's clock, which all engines share, as far as this process has heard of it, ms. */
+  get serverTimeMs(): number {
+    return Math.floor(performance.now() + this.#serverAheadMs);
+  }
+
+  noteServerTime(now: unknown): void {
+    if (now instanceof Date) this.#serverAheadMs = now.getTime() - performance.now();
+  }
+
+  async connect(): Promise<void> {
+    await this.run(async () => {
+      await this.client.connect();
+      this.noteServerTime((await this.db.command({ hello: 1 }))['localTime']);
+    });
   }
 
   get trouble(): string | null {

@@ -81,7 +81,7 @@ export interface ExecutionDocument {
   gone?: Record<string, true>;
   triggers: TriggerDocument[];
   receipt?: Stored;
-  /** The engine that may take it; `at` in the store's time, null: when it was created. */
+  /** The engine that may take it; `at` in the server's time. */
   offer?: { to: string; at: number };
   /** The outermost ancestor, or itself. */
   root: string;

@@ -113,7 +113,7 @@ export class MongoExecutionStore implements ExecutionStore {
 
   async open(): Promise<void> {
     try {
-      await this.#connection.run(() => this.#connection.client.connect());
+      await this.#connection.connect();
       await prepare(this.#connection, this.#collections);
     } catch (error) {
       await this.#connection.close();
@@ -161,7 +161,7 @@ export class MongoExecutionStore implements ExecutionStore {
   // Executions
 
   async createExecution(execution: NewExecution): Promise<CreateOutcome> {
-    const encoded = encodeNew(execution);
+    const encoded = encodeNew(execution, this.#connection.serverTimeMs);
     const { startId, document } = encoded;
     const keys = [document._id];
     if (startId !== null) keys.push(`key ${startId}`);
