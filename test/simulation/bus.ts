@@ -95,6 +95,19 @@ export class Network {
   }
 }
 
+function aboutOf(message: Message): string {
+  switch (message.kind) {
+    case 'stop':
+      return `STOP ${tail(message.message.executionId)}`;
+    case 'hint':
+      return message.hint.kind;
+    case 'event':
+      return `event ${tail(message.executionId)} ${message.event.seq}`;
+    default:
+      return message.kind;
+  }
+}
+
 /** One engine's end. */
 export class SimBus implements Bus {
   readonly process: Process;
@@ -132,6 +145,7 @@ export class SimBus implements Bus {
   }
 
   hear(message: Message): void {
+    this.#network.options.trace.note(this.process.name, `hears ${aboutOf(message)}`);
     switch (message.kind) {
       case 'stop':
         for (const handler of this.#stopHandlers) handler(message.message);

@@ -313,9 +313,10 @@ export function copy<T>(value: T): T {
 function brief(name: string, args: unknown[]): string {
   const [first] = args;
   if (name === 'commit') {
-    const { executionId, v, epoch, events, final, requestId } = first as Commit;
+    const { executionId, v, epoch, events, nodes, final, requestId } = first as Commit;
     const told = events.map(({ type, node, attempt }) => `${type} ${node ?? ''} ${attempt ?? ''}`).join(', ');
-    return `${tail(executionId)} v${v} e${epoch}${final ? ' final' : ''}${requestId === null ? '' : ' stop'}: ${told}`;
+    const more = nodes.some(({ machine }) => machine !== null && Object(machine).next === 1) ? ' next' : '';
+    return `${tail(executionId)} v${v} e${epoch}${more}${final ? ' final' : ''}${requestId === null ? '' : ' stop'}: ${told}`;
   }
   if (typeof first === 'string') return tail(first);
   if (name === 'createExecution') return tail((first as NewExecution).header.id);

@@ -147,6 +147,13 @@ export function drawPlan(seed: number, { engines: wanted }: PlanOptions = {}): P
   drawLoad(random, plan);
   const count = 3 + pick(random, 4);
   while (plan.faults.length < count) plan.faults.push(drawFault(random, plan));
+  for (const fault of plan.faults) {
+    if (fault.kind !== 'orphanLeft') continue;
+    // Somebody has to leave one.
+    for (const engine of plan.engines) engine.types = ['http', 'ai', 'container'];
+    const { nodes } = plan.workflows[1] as { nodes: Record<string, unknown> };
+    nodes['box'] = { type: 'container', with: { image: 'scanner' }, continueOnError: true };
+  }
   return plan;
 }
 
@@ -264,13 +271,13 @@ function drawFault(random: Random, plan: Plan): Fault {
     case 'nextVersion':
       return { kind, engine };
     case 'orphanLeft':
-      return { kind, engine, atMs };
+      return { kind, engine, atMs: Math.floor(atMs / 6) };
     case 'engineDrained':
       return { kind, engine, atMs, downMs: oneOf(random, [10, 1_000]) };
     case 'workerKilled':
       return { kind, worker, atMs, downMs: oneOf(random, [10, 1_000]) };
     case 'workerDeaf':
-      return { kind, worker, atMs, forMs: oneOf(random, [1_000, 8_000]) };
+      return { kind, worker, atMs: Math.floor(atMs / 2), forMs: oneOf(random, [2_000, 8_000]) };
     case 'workerMoved':
       return { kind, worker, atMs };
     case 'resultLate':

@@ -28,6 +28,8 @@ export interface WorkWorld {
   /** No task hangs any more. */
   windingDown: boolean;
   fault: (text: string) => void;
+  /** A container has begun in this process. */
+  containerBegan: (process: Process) => void;
   /** Aborts are not heard in this process now. */
   deaf: (process: Process) => boolean;
 }
@@ -79,7 +81,10 @@ class ModelExecutor implements Executor {
       world.fault(`task ${task.id} ran twice: in ${before[0]?.process.name}, then in ${process.name} (I5)`);
     }
     world.trace.note(process.name, `work ${tail(task.id)}`);
-    if (this.#type === 'container') this.#containers.set(task.id, run);
+    if (this.#type === 'container') {
+      this.#containers.set(task.id, run);
+      world.containerBegan(process);
+    }
     if (other < 0.2) log('stdout', 'hello\n');
     return new Promise((resolve, reject) => {
       const end = (how: string, settle: () => void): void => {

@@ -74,6 +74,8 @@ class SimEngine {
   serving = false;
   nextVersion: boolean;
   generation = 0;
+  /** It dies when a container has begun in it. */
+  leavesOrphan = false;
 
   constructor(world: World, index: number) {
     this.world = world;
@@ -346,6 +348,15 @@ export class World {
       runs: new Map(),
       windingDown: false,
       fault: (text) => ledger.fault(text),
+      containerBegan: (process) => {
+        const engine = this.engines.find((one) => one.process === process);
+        if (engine?.leavesOrphan !== true) return;
+        engine.leavesOrphan = false;
+        process.later(0.2, () => {
+          this.hit('orphanLeft');
+          engine.kill(200);
+        });
+      },
       deaf: (process) => {
         const worker = this.byProcess.get(process);
         const deaf = worker !== undefined && worker.deafUntilMs > scheduler.nowMs;
@@ -670,10 +681,8 @@ export class World {
           }
           break;
         case 'orphanLeft':
-          if (engine !== null && engine.containers.size > 0) {
-            this.hit(fault.kind);
-            engine.kill(200);
-          }
+          // With the next container that begins there.
+          if (engine !== null) engine.leavesOrphan = true;
           break;
         case 'engineDrained':
           engine?.drain(fault.downMs);
@@ -733,6 +742,7 @@ export class World {
       engine.count.calls = Number.POSITIVE_INFINITY;
       engine.count.writes = Number.POSITIVE_INFINITY;
     }
+    for (const engine of this.engines) engine.leavesOrphan = false;
     this.work.windingDown = true;
     this.clients.heal(this.plan.load);
     for (const runs of this.work.runs.values()) {

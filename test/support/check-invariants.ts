@@ -110,13 +110,14 @@ function checkStop(record: ExecutionRecord, events: ExecutionEvent[], fault: Fau
 
 /** I5 and I8: attempts count up, a node ends once, and the record shows what the events tell. */
 function checkNodes(record: ExecutionRecord, events: ExecutionEvent[], fault: Fault): void {
-  const lives = new Map<string, { attempt: number; settled: string | null; held: boolean }>();
+  const lives = new Map<string, Life>();
   const prefix = itemPrefix(record);
   for (const [key, event] of placed(events)) {
-    const life = lives.get(key) ?? { attempt: 0, settled: null, held: false };
-    lives.set(key, life);
+    const life = livesOf(lives, key, event.type) ?? { attempt: 0, settled: null, held: false, aborting: false };
+    if (!lives.has(key)) lives.set(key, life);
     if (life.settled !== null && event.type !== 'task.aborted')
       fault(`${event.type} of ${key} follows its ${life.settled} (I5)`);
+    if (event.type === 'task.aborting') life.aborting = true;
     if (event.type === 'node.started') {
       if (event.attempt !== life.attempt + 1)
         fault(`attempt ${event.attempt} of ${key} follows attempt ${life.attempt} (I8)`);
@@ -135,7 +136,27 @@ function checkNodes(record: ExecutionRecord, events: ExecutionEvent[], fault: Fa
   }
 }
 
-function statusOf(life: { settled: string | null; held: boolean; attempt: number } | undefined): string {
+interface Life {
+  attempt: number;
+  settled: string | null;
+  held: boolean;
+  /** Its task was told to end. */
+  aborting: boolean;
+}
+
+/**
+ * Whose event it is: mostly the youngest's. A loop that timed out around another loop may have begun its next attempt
+ * while tasks of the last are still being aborted, and events do not name the attempt of the loops around them.
+ */
+function livesOf(lives: Map<string, Life>, key: string, type: string): Life | undefined {
+  if (type !== 'node.failed' && type !== 'task.aborted') return lives.get(key);
+  const place = key.replaceAll(/@\d+/g, '');
+  for (const [other, life] of lives)
+    if (life.aborting && life.settled === null && other.replaceAll(/@\d+/g, '') === place) return life;
+  return lives.get(key);
+}
+
+function statusOf(life: Life | undefined): string {
   switch (life?.settled) {
     case 'node.completed':
       return 'Complete';
