@@ -218,7 +218,7 @@ export class Dispatcher implements WorkerGate {
     let worker = this.#workers.get(claim.worker);
     if (worker === undefined) {
       const name = this.#remote?.workerName(claim.worker) ?? claim.worker;
-      worker = this.#workers.addAbsent(claim.worker, name, capability, this.#options.clock.nowMs());
+      worker = this.#workers.addAbsent(claim.worker, name, capability, this.#options.clock.monotonicMs());
       this.#armLease(worker);
     }
     worker.held.add(id);
@@ -509,7 +509,7 @@ export class Dispatcher implements WorkerGate {
     const worker = this.#workers.get(link.workerId) ?? this.#workers.add(link, true, 0);
     worker.link = link;
     worker.connected = true;
-    worker.heardAtMs = clock.nowMs();
+    worker.heardAtMs = clock.monotonicMs();
     if (worker.leaseTimer !== null) timers.cancel(worker.leaseTimer);
     worker.leaseTimer = null;
     const listed = new Map(held.map(({ taskId, token }) => [taskId, token]));
@@ -554,7 +554,7 @@ export class Dispatcher implements WorkerGate {
   heartbeat(link: WorkerLink, held: string[]): string[] {
     const worker = this.#workers.get(link.workerId);
     if (worker === undefined || worker.link !== link) return held;
-    worker.heardAtMs = this.#options.clock.nowMs();
+    worker.heardAtMs = this.#options.clock.monotonicMs();
     const listed = new Set(held);
     const cancel = held.filter((id) => {
       if (this.#answers.has(id)) return false;
@@ -666,9 +666,11 @@ export class Dispatcher implements WorkerGate {
   }
 
   #armLease(worker: Worker): void {
-    worker.leaseTimer = this.#options.timers.at(worker.heardAtMs + this.#leaseMs(worker), () => {
+    const { clock, timers } = this.#options;
+    const leftMs = worker.heardAtMs + this.#leaseMs(worker) - clock.monotonicMs();
+    worker.leaseTimer = timers.after(Math.max(0, Math.ceil(leftMs)), () => {
       worker.leaseTimer = null;
-      const silentMs = this.#options.clock.nowMs() - worker.heardAtMs;
+      const silentMs = Math.round(clock.monotonicMs() - worker.heardAtMs);
       if (silentMs < this.#leaseMs(worker)) {
         this.#armLease(worker);
         return;
@@ -703,7 +705,7 @@ export class Dispatcher implements WorkerGate {
   // ------------------------------------------------------------------ for people
 
   workers(): WorkerItem[] {
-    const nowMs = this.#options.clock.nowMs();
+    const nowMs = this.#options.clock.monotonicMs();
     const { id, work } = this.#options.local;
     const pool: WorkerItem = {
       id,

@@ -85,6 +85,8 @@ const FLUSH_AT = 64;
 /** An execution that wakes sooner stays in memory. */
 const PARK_MS = 10_000;
 const DEPTH_MAX = 16;
+/** How late a write may arrive whose answer did not come. */
+const LATE_WRITE_MS = 60_000;
 const RESTARTS_MAX = 3;
 const RESTART_WINDOW_MS = 60_000;
 const EMPTY: Record<string, never> = {};
@@ -143,6 +145,8 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #goneTold = new Set<'fenced' | 'drain'>();
   /** One set of executions at a time. */
   #takingIn: Promise<void> = Promise.resolve();
+  /** Reports whose receipt is on its way to the store. */
+  readonly #savingReceipts = new Set<StopReport>();
   /** One change of a stored receipt at a time. */
   #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
@@ -411,11 +415,11 @@ class Engine implements EngineApi, HostEnvironment {
     const run = (): void => {
       if (this.#closed) return;
       const again = (): void => {
-        if (!this.#closed) this.timers.at(this.clock.nowMs() + ms, run);
+        if (!this.#closed) this.timers.after(ms, run);
       };
       work().then(again, again);
     };
-    this.timers.at(this.clock.nowMs() + ms, run);
+    this.timers.after(ms, run);
   }
 
   describe(): EngineItem {
@@ -695,10 +699,12 @@ class Engine implements EngineApi, HostEnvironment {
   /** Stores a new execution. Where the store took it and its answer was lost, it runs all the same. */
   async #create(execution: NewExecution): Promise<CreateOutcome> {
     try {
-      return await this.store.createExecution(execution);
+      const outcome = await this.store.createExecution(execution);
+      // Its own: the write was made twice.
+      return outcome.kind === 'exists' && outcome.id === execution.header.id ? { kind: 'created' } : outcome;
     } catch (error) {
       if (hasCode(error, 'FS_UNAVAILABLE')) {
-        if (execution.offeredTo === undefined) this.#adoptCreated(execution.header.id);
+        if (execution.offeredTo === undefined) this.#adoptCreated(execution.header.id, 1_000);
         else this.#duties?.offered(execution.header.id, false);
       }
       throw error;
@@ -954,7 +960,7 @@ class Engine implements EngineApi, HostEnvironment {
     // Its end is told when it is durable: until then the host is among the live ones.
     if (live !== undefined) return { ...live, finalisedMs: null, finalisedAt: null };
     const known = this.#pursued.get(id)?.stopReport?.receipt ?? (await this.store.getReceipt(id));
-    if (known !== null) return known;
+    if (known !== null) return this.#withEnds(known);
     // Requested, and not delivered yet: the intent is all there is.
     const stored = await this.store.load(id);
     const stop = stored?.header.stop ?? null;
@@ -962,17 +968,37 @@ class Engine implements EngineApi, HostEnvironment {
     return StopReport.requested(id, stop, await this.#liveChildrenOf(stored.header));
   }
 
+  /** Also of children that ended when nobody could tell: their parent had left memory, and their engine died then. */
+  async #withEnds(receipt: StopReceipt): Promise<StopReceipt> {
+    for (const child of receipt.children) {
+      if (!isLive(child.status)) continue;
+      const header = await this.store.getHeader(child.executionId);
+      if (header !== null) child.status = header.status;
+    }
+    return receipt;
+  }
+
   receiptChanged(host: ExecutionHost): void {
     const { stopReport } = host;
     if (stopReport === null || this.#closed) return;
     const { receipt } = stopReport;
     this.#pursue(host);
+    // One write at a time: an older one must not arrive last.
+    if (this.#savingReceipts.has(stopReport)) return;
+    this.#savingReceipts.add(stopReport);
     stopReport.saved = true;
     this.store.putReceipt(receipt).then(
-      () => this.bus.receipt(receipt),
+      () => {
+        this.#savingReceipts.delete(stopReport);
+        this.bus.receipt(receipt);
+        if (!stopReport.saved) this.receiptChanged(host);
+      },
       (error: unknown) => {
         this.log.warn({ executionId: receipt.executionId, error: messageOf(error) }, 'a receipt waits for the store');
-        this.timers.at(this.clock.nowMs() + 1_000, () => this.receiptChanged(host));
+        this.timers.after(1_000, () => {
+          this.#savingReceipts.delete(stopReport);
+          this.receiptChanged(host);
+        });
       },
     );
   }
@@ -1236,10 +1262,15 @@ class Engine implements EngineApi, HostEnvironment {
     for (const created of commit.creates) this.#adoptCreated(created.header.id);
   }
 
-  #adoptCreated(id: string): void {
+  /** `delayMs`: where its write may still be under way, until the next look; it doubles. */
+  #adoptCreated(id: string, delayMs = Number.POSITIVE_INFINITY): void {
     this.store
       .load(id)
       .then(async (stored) => {
+        if (stored === null && delayMs <= LATE_WRITE_MS) {
+          this.timers.after(delayMs, () => this.#adoptCreated(id, delayMs * 2));
+          return;
+        }
         if (stored === null || stored.header.endedAtMs !== null || this.#closed || this.#hosts.has(id)) return;
         const host = await this.#adopt(stored, false);
         if (host === null) return;
@@ -1248,8 +1279,8 @@ class Engine implements EngineApi, HostEnvironment {
         this.#goOn(host);
       })
       .catch((error: unknown) => {
-        this.log.warn({ executionId: id, error: messageOf(error) }, 'a follow-up waits for the store');
-        this.timers.at(this.clock.nowMs() + 1_000, () => this.#adoptCreated(id));
+        this.log.warn({ executionId: id, error: messageOf(error) }, 'a new execution waits for the store');
+        this.timers.after(1_000, () => this.#adoptCreated(id, delayMs));
       });
   }
 
@@ -1309,7 +1340,7 @@ class Engine implements EngineApi, HostEnvironment {
     parked.waking = this.#bringBack(id, parked).catch((error: unknown) => {
       parked.waking = null;
       this.log.warn({ executionId: id, error: messageOf(error) }, 'a parked execution waits for the store');
-      this.timers.at(this.clock.nowMs() + 500, () => this.#wake(id));
+      this.timers.after(500, () => this.#wake(id));
     });
   }
 

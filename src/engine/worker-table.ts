@@ -5,6 +5,7 @@ import type { Timer } from './timers.ts';
 export interface Worker {
   link: WorkerLink;
   connected: boolean;
+  /** By a clock that nobody sets. */
   heardAtMs: number;
   /** Tasks it holds or is being given: its slots become free by proof of exit. */
   held: Set<string>;
@@ -103,7 +104,7 @@ export class WorkerTable {
       slots: link.slots,
       held: held.size,
       connected,
-      silentMs: Math.max(0, nowMs - heardAtMs),
+      silentMs: Math.max(0, Math.round(nowMs - heardAtMs)),
     }));
   }
 }
