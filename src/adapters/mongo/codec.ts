@@ -17,6 +17,7 @@ import {
   type ExecutionDocument,
   fieldOf,
   keyOf,
+  nodePath,
   type Stored,
   type TaskDocument,
   type TriggerDocument,
@@ -178,7 +179,7 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
   }
   const dropped = new Set(commit.dropNodes);
   for (const node of commit.nodes) {
-    if (!dropped.has(node.key)) set[`nodes.${fieldOf(node.key)}`] = texts.store(encodeNode(node));
+    if (!dropped.has(node.key)) set[nodePath(node.key)] = texts.store(encodeNode(node));
   }
   for (const result of commit.results) {
     const attempt = attemptOf(result, executionId);
@@ -190,7 +191,7 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
     inline += Math.min(output.length, INLINE_MAX) + ENTRY_BYTES + result.key.length;
   }
   for (const key of dropped) {
-    unset[`nodes.${fieldOf(key)}`] = '';
+    unset[nodePath(key)] = '';
     unset[`results.${fieldOf(key)}`] = '';
   }
   const ended = new Set(commit.endedTasks);
@@ -229,82 +230,148 @@ function attemptOf({ id, key }: { id: string; key: string }, executionId: string
   return id.slice(before.length);
 }
 
+/**
+ * By their number in `events`. Every byte of a header is written again with each commit, and sent to each member: what
+ * is in it by the hundred is stored as short lists. New ones go to the end.
+ */
+const eventTypes: readonly EventRow['type'][] = [
+  'execution.created',
+  'execution.started',
+  'execution.completed',
+  'execution.failed',
+  'stop.requested',
+  'stop.delivered',
+  'stop.halted',
+  'node.held',
+  'node.triggered',
+  'node.started',
+  'node.retrying',
+  'node.completed',
+  'node.failed',
+  'node.skipped',
+  'iteration.started',
+  'task.queued',
+  'task.claimed',
+  'task.aborting',
+  'task.aborted',
+  'log',
+];
+
+/** Without the nulls at its end. */
+type EventBody = [
+  type: number,
+  /** After the first of the list. */
+  afterMs: number,
+  node?: string | null,
+  attempt?: number | null,
+  iterations?: number[] | null,
+  data?: Json,
+];
+
 /** @throws FS_INTERNAL when the numbers have a gap. */
 function encodeEvents(events: EventRow[]): string {
-  const first = events[0]?.seq ?? 0;
-  const body: unknown[] = [];
-  for (const { seq, atMs, type, node, iterations, attempt, data } of events) {
-    if (seq !== first + body.length) {
-      throw new FullstopError('FS_INTERNAL', `expected event ${first + body.length}, found ${seq}`);
-    }
-    body.push([atMs, type, node, iterations, attempt, data]);
+  const [first] = events;
+  const firstAtMs = first?.atMs ?? 0;
+  const body: unknown[] = [firstAtMs];
+  for (const [index, { seq, atMs, type, node, iterations, attempt, data }] of events.entries()) {
+    const expected = (first?.seq ?? 0) + index;
+    if (seq !== expected) throw new FullstopError('FS_INTERNAL', `expected event ${expected}, found ${seq}`);
+    body.push(trimmed([eventTypes.indexOf(type), atMs - firstAtMs, node, attempt, iterations, data]));
   }
   return JSON.stringify(body);
 }
 
 export function decodeEvents(first: number, body: string): EventRow[] {
-  const events = JSON.parse(body) as [number, EventRow['type'], string | null, number[] | null, number | null, Json][];
-  return events.map(([atMs, type, node, iterations, attempt, data], index) => {
-    return { seq: first + index, atMs, type, node, iterations, attempt, data };
-  });
+  const [firstAtMs, ...events] = JSON.parse(body) as [number, ...EventBody[]];
+  return events.map(([type, afterMs, node = null, attempt = null, iterations = null, data = null], index) => ({
+    seq: first + index,
+    atMs: firstAtMs + afterMs,
+    type: eventTypes[type] as EventRow['type'],
+    node,
+    iterations,
+    attempt,
+    data,
+  }));
 }
 
+const nodeStatuses: readonly NodeRow['status'][] = ['Pending', 'Held', 'Running', 'Complete', 'Failed', 'Skipped'];
+const places: readonly NodeRow['where'][] = ['engine', 'worker', 'agent'];
+
+/** Without the nulls at its end. */
 type NodeBody = [
   type: string,
-  status: NodeRow['status'],
-  error: string | null,
-  errorCode: string | null,
+  status: number,
   attempt: number,
   startedAtMs: number | null,
-  endedAtMs: number | null,
-  where: NodeRow['where'],
-  hasOutput: boolean,
-  machine: Json,
-  data: Json,
+  /** Since its start, or the epoch without one. */
+  endedAfterMs: number | null,
+  /** Twice its place, and one more with an output. */
+  flags: number,
+  machine?: Json,
+  data?: Json,
+  error?: string | null,
+  errorCode?: string | null,
   /** Where the key does not say it. */
   path?: string,
   iterations?: string[],
 ];
 
 function encodeNode(node: NodeRow): string {
+  const [path, iterations] = addressOf(node.key);
+  const isTold = path === node.path && iterations.join() === node.iterations.join();
   const body: NodeBody = [
     node.type,
-    node.status,
-    node.error,
-    node.errorCode,
+    nodeStatuses.indexOf(node.status),
     node.attempt,
     node.startedAtMs,
-    node.endedAtMs,
-    node.where,
-    node.hasOutput,
+    node.endedAtMs === null ? null : node.endedAtMs - (node.startedAtMs ?? 0),
+    2 * places.indexOf(node.where) + (node.hasOutput ? 1 : 0),
     node.machine,
     node.data,
+    node.error,
+    node.errorCode,
+    ...(isTold ? ([] as const) : ([node.path, node.iterations] as const)),
   ];
-  const [path, iterations] = addressOf(node.key);
-  if (path !== node.path || iterations.join() !== node.iterations.join()) body.push(node.path, node.iterations);
-  return JSON.stringify(body);
+  return JSON.stringify(trimmed(body));
 }
 
 function decodeNode(key: string, body: string): NodeRow {
-  const [type, status, error, errorCode, attempt, startedAtMs, endedAtMs, where, hasOutput, machine, data, ...address] =
-    JSON.parse(body) as NodeBody;
+  const [
+    type,
+    status,
+    attempt,
+    startedAtMs,
+    endedAfterMs,
+    flags,
+    machine = null,
+    data = null,
+    error = null,
+    errorCode = null,
+    ...address
+  ] = JSON.parse(body) as NodeBody;
   const [path, iterations] = address.length === 2 ? (address as [string, string[]]) : addressOf(key);
   return {
     key,
     path,
     iterations,
     type,
-    status,
+    status: nodeStatuses[status] as NodeRow['status'],
     error,
     errorCode,
     attempt,
     startedAtMs,
-    endedAtMs,
-    where,
-    hasOutput,
+    endedAtMs: endedAfterMs === null ? null : endedAfterMs + (startedAtMs ?? 0),
+    where: places[flags >> 1] as NodeRow['where'],
+    hasOutput: (flags & 1) === 1,
     machine,
     data,
   };
+}
+
+function trimmed(list: readonly unknown[]): readonly unknown[] {
+  let length = list.length;
+  while (length > 0 && (list[length - 1] === null || list[length - 1] === undefined)) length -= 1;
+  return length === list.length ? list : list.slice(0, length);
 }
 
 /** Path and iterations of `poll/check/3@1,0@1`. */
@@ -379,13 +446,15 @@ export function valuesOf(document: HeaderValues): (Stored | null)[] {
 export function storedOfRecord(document: RecordFields): (Stored | null)[] {
   return [
     ...valuesOf(document),
-    ...Object.values(document.nodes),
+    ...Object.values(document.nodes).flatMap((group) => Object.values(group)),
     ...document.triggers.map((trigger) => trigger.payload),
   ];
 }
 
 export function decodeRecoverable(document: RecordFields, read: TextReader): RecoverableExecution {
-  const nodes = Object.entries(document.nodes).map(([field, body]) => decodeNode(keyOf(field), read(body)));
+  const nodes = Object.values(document.nodes)
+    .flatMap((group) => Object.entries(group))
+    .map(([field, body]) => decodeNode(keyOf(field), read(body)));
   const triggers = document.triggers.map((trigger) => decodeTrigger(document._id, trigger, read));
   return {
     header: decodeHeader(document, read),

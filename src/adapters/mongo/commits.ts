@@ -9,16 +9,19 @@ import type { Commit, CommitOutcome } from '../../ports/store.ts';
 import { type EncodedCommit, encodeCommit, LIVE, tasksOf } from './codec.ts';
 import type { Connection } from './connection.ts';
 import type { Creations } from './creations.ts';
-import { type ExecutionDocument, fieldOf, keyOf, type ResultsOfNode, type Stored } from './documents.ts';
+import { type ExecutionDocument, fieldOf, keyOf, nodePath, type ResultsOfNode, type Stored } from './documents.ts';
 import { Lanes } from './lanes.ts';
 import type { Collections } from './schema.ts';
 import { storedOf, type Texts, TextWriter } from './texts.ts';
 import type { Turns } from './turns.ts';
 
-/** A header with more events and outputs than this many bytes moves them, with the next commit. */
-const INLINE_LIMIT = 128 * 1024;
-/** Outputs stay in the header, for nodes of loops to be dropped from, until they alone are this many bytes. */
-const RESULTS_LIMIT = INLINE_LIMIT / 2;
+/**
+ * A header that holds more events and outputs, in bytes, moves them with the next commit. Each byte costs every commit,
+ * a move costs about five of them: so the limit grows with the root of what a commit brings.
+ */
+const INLINE_LIMIT_MIN = 16 * 1024;
+const INLINE_LIMIT_MAX = 128 * 1024;
+const INLINE_OF_ROOT = 900;
 /** As many ended tasks may be in a header until they are taken out of it. */
 const GONE_MAX = 16;
 /** Of one execution sent together, one after the other. */
@@ -203,7 +206,7 @@ export class Commits {
       const outcome = verdictOn(commit, seen);
       if (outcome !== null || seen === null) return outcome ?? { kind: 'refused', why: 'missing' };
       const update = updateOf(commit);
-      if (seen.inline >= INLINE_LIMIT) await this.#spill(session, commit, update);
+      if (seen.inline >= inlineLimit(commit.inline)) await this.#spill(session, commit, update);
       if (seen.spilled === true && commit.dropNodes.length > 0) {
         const unset = Object.fromEntries(commit.dropNodes.map((key) => [`results.${fieldOf(key)}`, '']));
         await this.#collections.results.updateMany({ x: commit.executionId }, { $unset: unset } as never, { session });
@@ -241,7 +244,8 @@ export class Commits {
     }
     let inline = 0;
     const { size, moved } = resultsToMove(header.results, new Set(commit.dropNodes), commit.set);
-    if (size < RESULTS_LIMIT) {
+    // Outputs stay until they alone are many, for those of loops are dropped from the header as it goes on.
+    if (size < inlineLimit(commit.inline) / 2) {
       inline += size;
     } else {
       await this.#collections.results.insertOne({ _id: `${id}/${commit.v}`, x: id, results: moved }, { session });
@@ -309,18 +313,30 @@ function operationOf(commit: EncodedCommit): AnyBulkWriteOperation<ExecutionDocu
   return { updateOne: { filter: filterOf(commit), update: updateOf(commit), hint: '_id_' } };
 }
 
-function filterOf({ executionId, epoch, v, requestId, firstSeq, dropNodes }: EncodedCommit): Filter<ExecutionDocument> {
+function filterOf({
+  executionId,
+  epoch,
+  v,
+  requestId,
+  firstSeq,
+  dropNodes,
+  inline,
+}: EncodedCommit): Filter<ExecutionDocument> {
   const filter: Record<string, unknown> = {
     _id: executionId,
     v: v - 1,
     epoch,
     status: { $lt: LIVE },
     'stop.id': requestId,
-    inline: { $lt: INLINE_LIMIT },
+    inline: { $lt: inlineLimit(inline) },
   };
   if (firstSeq !== null) filter['seq'] = firstSeq - 1;
   if (dropNodes.length > 0) filter['spilled'] = null;
   return filter as Filter<ExecutionDocument>;
+}
+
+function inlineLimit(bytes: number): number {
+  return Math.min(INLINE_LIMIT_MAX, Math.max(INLINE_LIMIT_MIN, INLINE_OF_ROOT * Math.sqrt(bytes)));
 }
 
 function updateOf(commit: EncodedCommit): UpdateFilter<ExecutionDocument> {
@@ -402,7 +418,7 @@ class ReplacedTexts {
         known.delete(path);
       }
       for (const key of dropNodes) {
-        const prefixes = [`nodes.${fieldOf(key)}`, `results.${fieldOf(key)}.`];
+        const prefixes = [nodePath(key), `results.${fieldOf(key)}.`];
         for (const [path, stored] of known) {
           if (path !== prefixes[0] && !path.startsWith(prefixes[1] as string)) continue;
           replaced.push(stored);

@@ -66,7 +66,8 @@ export interface ExecutionDocument {
   input: Stored;
   outputs: Stored | null;
   machine: Stored;
-  nodes: Record<string, Stored>;
+  /** In groups (`nodePath`), because MongoDB finds a field by looking at all those before it. */
+  nodes: Record<string, Record<string, Stored>>;
   /** The newest events, those of one commit under the number of the first. */
   events: Record<string, Stored>;
   /** The first event kept. */
@@ -196,6 +197,15 @@ export const CLUSTER_ID = 'cluster';
 /** A key as the name of a field: MongoDB reads dots and dollars in names as paths and operators. */
 export function fieldOf(key: string): string {
   return key.replace(/[%.$\0]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`);
+}
+
+const NODE_GROUPS = 32;
+
+/** Where a node is in its header. */
+export function nodePath(key: string): string {
+  let hash = 0;
+  for (let index = 0; index < key.length; index += 1) hash = (31 * hash + key.charCodeAt(index)) >>> 0;
+  return `nodes.${hash % NODE_GROUPS}.${fieldOf(key)}`;
 }
 
 export function keyOf(field: string): string {
