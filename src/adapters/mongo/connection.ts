@@ -10,6 +10,7 @@ import {
   type Collection,
   type Db,
   type Document,
+  MongoBulkWriteError,
   MongoClient,
   MongoError,
   MongoNetworkError,
@@ -201,6 +202,10 @@ export class Again extends Error {
 export function passes(error: unknown): boolean {
   if (error instanceof Again) return true;
   if (!(error instanceof MongoError)) return false;
+  // A bulk write wraps what its connection met, and that alone says whether it passes.
+  if (error instanceof MongoBulkWriteError && (error.errorResponse as unknown) instanceof MongoError) {
+    return passes(error.errorResponse);
+  }
   if (error instanceof MongoNetworkError || error instanceof MongoServerSelectionError) return true;
   if (error.hasErrorLabel('TransientTransactionError') || error.hasErrorLabel('RetryableWriteError')) return true;
   return typeof error.code === 'number' && PASSING_CODES.has(error.code);
