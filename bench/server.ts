@@ -22,6 +22,8 @@ export interface ServerOptions {
   slots?: number;
   /** Whether Stately viewers may look; default: they may. */
   inspect?: boolean;
+  /** More of its environment. */
+  env?: Record<string, string>;
 }
 
 /** CPU seconds so far; threads by their names, those of V8's helpers as one. */
@@ -55,7 +57,7 @@ export class BenchServer {
 
   /** Resolves when it listens. */
   async start(): Promise<this> {
-    const { profiles, httpAllow, slots, inspect = true } = this.#options;
+    const { profiles, httpAllow, slots, inspect = true, env } = this.#options;
     const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
     const serve = ['serve', '--port', '0', '--data', this.dataDir, '--demo', '0', '--json'];
     if (slots !== undefined) serve.push('--slots', String(slots));
@@ -63,7 +65,7 @@ export class BenchServer {
     this.startedAtMs = Date.now();
     const child = spawn(process.execPath, [...flags, join(ROOT, 'bin', 'fullstop.js'), ...serve], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...(httpAllow === undefined ? {} : { FULLSTOP_HTTP_ALLOW: httpAllow }) },
+      env: { ...process.env, ...env, ...(httpAllow === undefined ? {} : { FULLSTOP_HTTP_ALLOW: httpAllow }) },
     });
     this.#child = child;
     createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', (text) => this.log.push(text));

@@ -21,9 +21,15 @@ export interface Config {
   port: number;
   /** Absolute path of the data directory. */
   dataDir: string;
+  /** The database that engines share; null: the data directory's own, for one engine. */
+  mongodbUri: string | null;
+  /** Carries what engines tell each other instead of MongoDB; null: MongoDB does. */
+  redisUrl: string | null;
+  /** Where clients and other engines' callers reach this one; null: the address it listens on. */
+  advertisedUrl: string | null;
   /** Key of the first admin; null: generated once and kept in the data directory (`loadAdminKey`). */
   adminKey: string | null;
-  /** Seed the demonstration workflows and start one execution of each. */
+  /** Seed the demonstration workflows and start one execution of each. Off by default with `mongodbUri`. */
   demo: boolean;
   /** `host` or `host:port` that http nodes may reach although the address guard refuses them. */
   httpAllow: string[];
@@ -57,6 +63,9 @@ export const configDefaults: Readonly<Config> = {
   host: '127.0.0.1',
   port: 4747,
   dataDir: './data',
+  mongodbUri: null,
+  redisUrl: null,
+  advertisedUrl: null,
   adminKey: null,
   demo: true,
   httpAllow: [],
@@ -135,11 +144,43 @@ export const settings: readonly Setting[] = [
     parse: (text) => (text.includes('\0') ? undefined : resolve(text)),
   }),
   setting({
+    key: 'mongodbUri',
+    env: 'MONGODB_URI',
+    flag: 'mongodb-uri',
+    placeholder: 'URI',
+    help: 'replica set or sharded cluster that several engines share, its database in the path (prefer the environment)',
+    shown: 'none: the data directory, for one engine',
+    expected: 'an address that begins with mongodb:// or mongodb+srv://',
+    secret: true,
+    parse: (text) => (/^mongodb(\+srv)?:\/\/[^\s/]\S*$/.test(text) ? text : undefined),
+  }),
+  setting({
+    key: 'redisUrl',
+    env: 'REDIS_URL',
+    flag: 'redis-url',
+    placeholder: 'URL',
+    help: 'Redis that carries what engines tell each other; with MONGODB_URI only (prefer the environment)',
+    shown: 'none: MongoDB carries it',
+    expected: 'an address that begins with redis:// or rediss://',
+    secret: true,
+    parse: (text) => (/^rediss?:\/\/[^\s/]\S*$/.test(text) && URL.canParse(text) ? text : undefined),
+  }),
+  setting({
+    key: 'advertisedUrl',
+    env: 'FULLSTOP_ADVERTISED_URL',
+    flag: 'advertised-url',
+    placeholder: 'URL',
+    help: 'where others reach this engine, for lists of engines',
+    shown: 'the address it listens on',
+    expected: 'an address such as https://engine-1.example:4747',
+    parse: (text) => (isPlainUrl(text) ? text.replace(/\/+$/, '') : undefined),
+  }),
+  setting({
     key: 'adminKey',
     env: 'FULLSTOP_ADMIN_KEY',
     flag: 'admin-key',
     placeholder: 'KEY',
-    help: 'key of the first admin (a flag shows in the process list: prefer the environment)',
+    help: 'key of the first admin, the same for all engines of a database (a flag shows in the process list: prefer the environment)',
     shown: 'generated once, kept in the data directory',
     expected: 'at least 16 characters without spaces',
     secret: true,
@@ -150,7 +191,7 @@ export const settings: readonly Setting[] = [
     env: 'FULLSTOP_DEMO',
     flag: 'demo',
     placeholder: '0|1',
-    help: 'seed the demonstration workflows and start one execution of each; 0: do not',
+    help: 'seed the demonstration workflows and start one execution of each; 0: do not, as is the default with MONGODB_URI',
     shown: '1',
     expected: '0 or 1',
     parse: (text) => (text === '1' ? true : text === '0' ? false : undefined),
@@ -321,7 +362,11 @@ export function resolveConfig(env: Environment = processEnvironment(), flags: Fl
   const config: Record<string, unknown> = { ...configDefaults, dataDir: resolve(configDefaults.dataDir) };
   for (const row of settings) {
     const given = read(row, env, flags);
-    if (given === null) continue;
+    if (given === null) {
+      // A database that others share is no place for demonstrations that nobody asked for.
+      if (row.key === 'demo') config.demo = config.mongodbUri === null;
+      continue;
+    }
     const value = row.parse(given.text);
     if (value === undefined) throw invalid(given.name, row.expected, found(row, given.text));
     config[row.key] = value;
@@ -332,12 +377,21 @@ export function resolveConfig(env: Environment = processEnvironment(), flags: Fl
 
 /** Every setting with its value and where it came from, for `doctor`. Does not judge the values. */
 export function explainConfig(env: Environment = processEnvironment(), flags: Flags = {}): ResolvedSetting[] {
+  const shared = settings.some((row) => row.key === 'mongodbUri' && read(row, env, flags) !== null);
   return settings.map((row) => {
     const given = read(row, env, flags);
-    if (given === null) return { setting: row, shown: row.shown, from: 'default' };
+    if (given === null) {
+      return { setting: row, shown: row.key === 'demo' && shared ? '0' : row.shown, from: 'default' };
+    }
     const hidden = row.secret || (row.misfit !== undefined && row.parse(given.text) === undefined);
     return { setting: row, shown: hidden ? '(set)' : (row.show?.(given.text) ?? given.text), from: given.from };
   });
+}
+
+/** The database that a MongoDB URI names, else `fullstop`. The URI of several hosts is no URL. */
+export function databaseOf(mongodbUri: string): string {
+  const name = /^mongodb(?:\+srv)?:\/\/[^/]+\/([^?/]+)/.exec(mongodbUri)?.[1];
+  return name === undefined ? 'fullstop' : decodeURIComponent(name);
 }
 
 /** Variables with our prefix that are not the server's: other programs of the project read them. */
@@ -483,6 +537,8 @@ function readAdminKey(dataDir: string): string | null {
 /** How the command line, a worker or an agent reaches the server. */
 export interface ClientConfig {
   url: string;
+  /** Where several were given, with commas: all of them, for workers and agents. */
+  urls?: string[];
   urlFrom: 'flag' | 'environment' | 'data directory' | 'default';
   /** null: none is known. */
   key: string | null;
@@ -502,43 +558,53 @@ export function resolveClientConfig(
 ): ClientConfig {
   const dataDir = resolve(flags.data ?? (env.FULLSTOP_DATA || configDefaults.dataDir));
   const written = readServerFile(dataDir);
-  const { url, urlFrom } = resolveUrl(env, flags.url, written);
-  if (env.FULLSTOP_KEY) return { url, urlFrom, key: env.FULLSTOP_KEY, keyFrom: 'environment' };
-  if (url !== written?.url && !isLoopback(url)) return { url, urlFrom, key: null, keyFrom: null };
-  if (env.FULLSTOP_ADMIN_KEY) return { url, urlFrom, key: env.FULLSTOP_ADMIN_KEY, keyFrom: 'environment' };
+  const where = resolveUrl(env, flags.url, written);
+  if (env.FULLSTOP_KEY) return { ...where, key: env.FULLSTOP_KEY, keyFrom: 'environment' };
+  if ((where.urls ?? [where.url]).some((url) => url !== written?.url && !isLoopback(url)))
+    return { ...where, key: null, keyFrom: null };
+  if (env.FULLSTOP_ADMIN_KEY) return { ...where, key: env.FULLSTOP_ADMIN_KEY, keyFrom: 'environment' };
   let key: string | null = null;
   try {
     key = readAdminKey(dataDir);
   } catch (error) {
     if (!hasCode(error, 'FS_UNAVAILABLE')) throw error;
   }
-  return { url, urlFrom, key, keyFrom: key === null ? null : 'data directory' };
+  return { ...where, key, keyFrom: key === null ? null : 'data directory' };
 }
 
 function resolveUrl(
   env: Environment,
   flag: string | undefined,
   written: ServerFile | null,
-): Pick<ClientConfig, 'url' | 'urlFrom'> {
-  if (flag !== undefined) return { url: checkUrl('--url', flag), urlFrom: 'flag' };
-  if (env.FULLSTOP_URL) return { url: checkUrl('FULLSTOP_URL', env.FULLSTOP_URL), urlFrom: 'environment' };
+): Pick<ClientConfig, 'url' | 'urls' | 'urlFrom'> {
+  if (flag !== undefined) return { ...checkUrls('--url', flag), urlFrom: 'flag' };
+  if (env.FULLSTOP_URL) return { ...checkUrls('FULLSTOP_URL', env.FULLSTOP_URL), urlFrom: 'environment' };
   if (written !== null) return { url: written.url, urlFrom: 'data directory' };
   return { url: `http://127.0.0.1:${configDefaults.port}`, urlFrom: 'default' };
 }
 
+function checkUrls(flag: string, text: string): Pick<ClientConfig, 'url' | 'urls'> {
+  const urls = text.split(',').map((each) => checkUrl(flag, each.trim()));
+  const [url = ''] = urls;
+  return urls.length > 1 ? { url, urls } : { url };
+}
+
 function checkUrl(flag: string, text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : null;
-  if (
-    url === null ||
-    !['http:', 'https:'].includes(url.protocol) ||
-    url.username !== '' ||
-    url.pathname !== '/' ||
-    url.search !== '' ||
-    url.hash !== ''
-  ) {
-    throw invalid(flag, 'an address such as http://127.0.0.1:4747', JSON.stringify(text));
-  }
+  if (!isPlainUrl(text)) throw invalid(flag, 'an address such as http://127.0.0.1:4747', JSON.stringify(text));
   return text.replace(/\/+$/, '');
+}
+
+/** HTTP, and nothing behind the port. */
+function isPlainUrl(text: string): boolean {
+  const url = URL.canParse(text) ? new URL(text) : null;
+  return (
+    url !== null &&
+    ['http:', 'https:'].includes(url.protocol) &&
+    url.username === '' &&
+    url.pathname === '/' &&
+    url.search === '' &&
+    url.hash === ''
+  );
 }
 
 function isLoopback(url: string): boolean {

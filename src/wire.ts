@@ -256,6 +256,8 @@ export interface EngineItem {
   status: 'starting' | 'serving' | 'draining' | 'stopped';
   executions: { running: number; pending: number; parked: number };
   version: string;
+  /** Where it is reached, as it says; null: unknown. */
+  url: string | null;
 }
 
 export interface AuditItem {

@@ -83,7 +83,7 @@ async function run(argv: readonly string[], cli: Cli): Promise<void> {
   define(command, cli);
   if (row.remote) {
     command
-      .option('--url <url>', 'the server (FULLSTOP_URL)')
+      .option('--url <url>', 'the server (FULLSTOP_URL); of workers and agents several, with commas')
       .option('--data <directory>', 'data directory that knows the server and its key (FULLSTOP_DATA)');
   }
   command.option('--json', 'print JSON');

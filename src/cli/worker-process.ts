@@ -17,7 +17,7 @@ export interface WorkerProcess {
 
 /** Where to work and with which key. @throws FS_UNAUTHENTICATED when there is none */
 export async function prepareProcess(cli: Cli, options: CommonOptions, level: LogLevel): Promise<WorkerProcess> {
-  const { url, key } = clientConfig(cli.terminal, options);
+  const { url, urls = [url], key } = clientConfig(cli.terminal, options);
   if (key === null) {
     throw new FullstopError('FS_UNAUTHENTICATED', `${url} needs a key: set FULLSTOP_KEY to one that an admin made`);
   }
@@ -25,7 +25,7 @@ export async function prepareProcess(cli: Cli, options: CommonOptions, level: Lo
     import('pino'),
     import('../adapters/system/clock.ts'),
   ]);
-  return { url, key, clock: systemClock, logger: pino({ level }, destination(2)) };
+  return { url: urls.join(','), key, clock: systemClock, logger: pino({ level }, destination(2)) };
 }
 
 /**

@@ -1,5 +1,11 @@
 import type { ExecutionHost } from './execution-host.ts';
 
+/** Places among the executions of a workflow that run at once, where several engines share them. */
+export interface Places {
+  take(host: ExecutionHost): Promise<boolean>;
+  giveBack(host: ExecutionHost): void;
+}
+
 /**
  * Who may start: oldest first, within the engine's and the workflow's limits.
  *
@@ -16,14 +22,22 @@ export class Admission {
   #running = 0;
   #waiting = 0;
   readonly #open: () => boolean;
+  readonly #places: Places | null;
 
-  constructor(maxRunning: number, open: () => boolean) {
+  /** `places` null: this engine's executions are all there are. */
+  constructor(maxRunning: number, open: () => boolean, places: Places | null = null) {
     this.#maxRunning = maxRunning;
     this.#open = open;
+    this.#places = places;
   }
 
   get waiting(): number {
     return this.#waiting;
+  }
+
+  /** Executions that count, and those that wait. */
+  get load(): number {
+    return this.#running + this.#waiting;
   }
 
   /** Begun or waiting executions of a workflow with `concurrency`. */
@@ -64,8 +78,54 @@ export class Admission {
       this.#count(host, 1);
       host.counted = true;
       this.#running += 1;
-      host.enter(() => host.begin());
+      if (this.#places !== null && host.workflow.concurrency !== null) this.#askForPlace(host, this.#places);
+      else host.enter(() => host.begin());
     }
+  }
+
+  /** It has everything but a place among those of the other engines. */
+  #askForPlace(host: ExecutionHost, places: Places): void {
+    places.take(host).then(
+      (taken) => {
+        if (taken && waits(host)) host.enter(() => host.begin());
+        else if (waits(host)) this.#block(host);
+      },
+      () => {
+        if (waits(host)) this.#block(host);
+      },
+    );
+  }
+
+  /** Others have the places: it waits until one may be free. */
+  #block(host: ExecutionHost): void {
+    this.#waiting += 1;
+    this.#count(host, -1);
+    host.counted = false;
+    this.#running -= 1;
+    const list = this.#blocked.get(keyOf(host));
+    if (list === undefined) this.#blocked.set(keyOf(host), [host]);
+    else list.unshift(host);
+  }
+
+  /** Another engine gave one back. */
+  placeFreed(project: string, workflow: string): void {
+    this.#unblock(`${project}/${workflow}`);
+  }
+
+  /** Places may have become free without a word. */
+  askAgain(): void {
+    for (const key of [...this.#blocked.keys()]) this.#unblock(key);
+  }
+
+  #unblock(key: string): void {
+    const waiting = this.#blocked.get(key);
+    const max = waiting?.[0]?.workflow.concurrency?.max ?? 0;
+    if (waiting === undefined || (this.#begun.get(key) ?? 0) >= max) return;
+    const next = waiting.shift();
+    if (waiting.length === 0) this.#blocked.delete(key);
+    if (next === undefined) return;
+    this.#queue.unshift(next);
+    this.admit();
   }
 
   /** Its parked state may have changed, or it has ended. */
@@ -81,6 +141,9 @@ export class Admission {
   release(host: ExecutionHost): void {
     const hadPlace = host.hasPlace;
     if (hadPlace) this.#count(host, -1);
+    const ended = host.header.endedAtMs !== null;
+    if (hadPlace && ended && host.workflow.concurrency !== null && host.header.parent === null)
+      this.#places?.giveBack(host);
     this.recount(host);
     const waiting = this.#blocked.get(keyOf(host));
     if (!hadPlace && host.header.startedAtMs === null && host.header.parent === null) this.#withdraw(host);

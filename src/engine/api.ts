@@ -1,7 +1,7 @@
 import type { CompiledWorkflow } from '../definition/types.ts';
 import type { HeaderRow, StopRequestOutcome } from '../ports/store.ts';
 import type { WorkerGate } from '../ports/workers.ts';
-import type { EngineItem, Json, StopPreview, StopReceipt } from '../wire.ts';
+import type { EngineItem, Json, StopPreview, StopReceipt, WorkerItem } from '../wire.ts';
 import type { InspectionObserver } from './inspection.ts';
 
 /**
@@ -20,6 +20,14 @@ export interface EngineApi {
    */
   drain(drainMs: number): Promise<void>;
   describe(): EngineItem;
+  /** This engine first, then the others that share its store, as their last heartbeats said. */
+  engines(): EngineItem[];
+  /** Workers and agents connected to any of them. */
+  allWorkers(): WorkerItem[];
+  /** Asks an engine that shares the store, or this one, to hand over and end (`onGone`); false: there is no such engine. */
+  requestDrain(id: string): Promise<boolean>;
+  /** Where the owner of an execution is reached; null: unknown, or nobody's. */
+  ownerUrl(executionId: string): Promise<string | null>;
   /** null when healthy; otherwise what is wrong, for an operator. */
   trouble(): string | null;
 

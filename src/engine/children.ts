@@ -84,11 +84,16 @@ export class ChildrenDriver {
   /** Starts what may start; reports the node's end when nothing runs any more. */
   pump(): void {
     if (this.over) return;
+    let started = false;
     while (this.#failure === null && this.running.size < this.#concurrency && this.#next < this.total) {
       const index = this.#next;
       this.#next += 1;
-      if (this.#ids[index] === undefined) this.#start(index);
+      if (this.#ids[index] !== undefined) continue;
+      this.#start(index);
+      started = true;
     }
+    // With the commit of the end that made room, where there was one.
+    if (started && this.total > 1) this.#host.childrenChanged(this.#slot);
     if (this.running.size === 0 && (this.#next >= this.total || this.#failure !== null)) this.#finish();
   }
 
@@ -128,7 +133,7 @@ export class ChildrenDriver {
         this.#ids[index] = undefined;
         if (this.over) return;
         this.#next = Math.min(this.#next, index);
-        this.#host.env.timers.at(this.#host.env.clock.nowMs() + 500, () => this.pump());
+        this.#host.env.timers.after(500, () => this.pump());
       },
     );
   }
@@ -197,7 +202,7 @@ export class ChildrenDriver {
       },
       () => {
         this.over = false;
-        this.#host.env.timers.at(this.#host.env.clock.nowMs() + 500, () => this.pump());
+        this.#host.env.timers.after(500, () => this.pump());
       },
     );
   }

@@ -1,10 +1,14 @@
+import { FullstopError } from '../errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { Tokens } from '../ports/ids.ts';
+import type { StoredExecution } from '../ports/store.ts';
 import type { TaskClaim, TaskQueue, TaskRow } from '../ports/task-queue.ts';
 import type { NodeWork, TaskLog, WorkReport } from '../ports/work.ts';
 import type { HeldTask, WorkerGate, WorkerItem, WorkerLink } from '../ports/workers.ts';
 import type { Log } from './environment.ts';
-import type { Timer, Timers } from './timers.ts';
+import { type ClusterTasks, RemoteTasks } from './remote-tasks.ts';
+import type { Timers } from './timers.ts';
+import { type Worker, WorkerTable } from './worker-table.ts';
 
 /** What the owner of a task wants to hear of it. */
 export interface TaskOwner {
@@ -15,27 +19,21 @@ export interface TaskOwner {
   log: TaskLog;
 }
 
-interface Entry {
+export interface Entry {
   row: TaskRow;
   owner: TaskOwner;
-  state: 'queued' | 'claiming' | 'held';
+  /** `elsewhere`: a worker of another engine has it, or the store is being asked who has it. */
+  state: 'queued' | 'claiming' | 'held' | 'elsewhere';
   /** Its node has ended: what its worker does to it is only waited for. */
   aborting: boolean;
   /** Heartbeats since the push that did not list it. */
   unlisted: number;
   /** Of a task that is its worker's and was not pushed, because the connection was gone: its token. */
   unpushed: string | null;
-}
-
-interface Worker {
-  link: WorkerLink;
-  connected: boolean;
-  heardAtMs: number;
-  /** Entries it holds or is being given: its slots become free by proof of exit. */
-  held: Set<string>;
-  /** What nobody wants any more and still occupies a slot there. */
-  runsOn: Set<string>;
-  leaseTimer: Timer | null;
+  /** Another engine owns its execution: what its worker says goes to the store. */
+  foreign: boolean;
+  /** Its worker's lease ran out: it is lost, unless the store says that the worker is back elsewhere. */
+  overdue: boolean;
 }
 
 export interface DispatcherOptions {
@@ -48,6 +46,8 @@ export interface DispatcherOptions {
   agentLeaseMs: number;
   /** The pool of this process, and the name its claims bear: no other process may ever have it. */
   local: { id: string; work: NodeWork };
+  /** Where several engines share the store; null: this one is alone. */
+  cluster: ClusterTasks | null;
   /**
    * A worker of this project (null: of all) says how a task ended that is not known here any more. `counts`: it is a
    * result, and the first of that task; its payload is dropped.
@@ -62,6 +62,8 @@ const CLAIM_AGAIN_MS = 500;
 /** How ids of in-process pools begin. */
 export const LOCAL = 'pool:';
 
+const neverStarted: WorkReport = { kind: 'aborted', outcome: 'neverStarted' };
+
 /**
  * Hands queued tasks to workers and agents in other processes: claims durably, then pushes; counts free slots;
  * passes on cancels, results and losses.
@@ -74,22 +76,55 @@ export class Dispatcher implements WorkerGate {
   readonly #entries = new Map<string, Entry>();
   /** Identities of queued tasks by capability, oldest first. */
   readonly #queues = new Map<string, string[]>();
-  readonly #workers = new Map<string, Worker>();
+  readonly #workers = new WorkerTable();
   /** Rows that a restart found, until their owners ask for them. */
   readonly #found = new Map<string, TaskRow>();
   /** Results already counted as discarded: one that is repeated counts once. */
   readonly #discarded = new Set<string>();
   /** Results whose fate is not durable yet: one that is repeated gets the same answer. */
   readonly #answers = new Map<string, { claim: TaskClaim; answer: Promise<{ discarded: boolean }> }>();
+  readonly #remote: RemoteTasks | null;
+  /** Connections that closed before their hello was answered. */
+  readonly #left = new WeakSet<WorkerLink>();
   #draining = false;
   #closed = false;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    const { cluster } = options;
+    this.#remote =
+      cluster === null
+        ? null
+        : new RemoteTasks({
+            ...options,
+            ...cluster,
+            table: {
+              entries: this.#entries,
+              workers: this.#workers,
+              free: (capability) => !this.#draining && this.#workers.anyFree(capability),
+              claim: (entry, worker) => this.#claim(entry.row.id, entry, worker),
+              add: (entry) => this.#entries.set(entry.row.id, entry),
+              requeue: (entry) => this.#requeue(entry),
+              unqueue: (entry) => this.#unqueue(entry),
+              place: (entry, claim) => this.#place(entry, claim),
+              release: (entry) => this.#release(entry),
+              forget: (entry) => this.#forget(entry.row.id, entry),
+              abort: (id) => this.abort(id),
+              gone: (entry) => this.#gone(entry.row.id, entry),
+              take: (entry, claim, report) => this.#takeStored(entry, claim, report),
+              noteDiscarded: (id) => this.#noteDiscarded(id),
+            },
+          });
   }
 
-  /** Reads what an earlier process left in the queue. */
+  /** What concerns tasks of several engines; null where this one is alone. */
+  get remote(): RemoteTasks | null {
+    return this.#remote;
+  }
+
+  /** Reads what an earlier process left in the queue; where engines share it, `fetch` does for each that is taken over. */
   async recover(): Promise<void> {
+    if (this.#remote !== null) return;
     for (let after: string | null = null; ; ) {
       const rows: TaskRow[] = await this.#options.queue.listTasks(after, 1_000);
       for (const row of rows) this.#found.set(row.id, row);
@@ -99,20 +134,33 @@ export class Dispatcher implements WorkerGate {
     }
   }
 
+  /** Reads the tasks of executions that were taken over, before their hosts are restored. */
+  async fetch(executions: readonly StoredExecution[]): Promise<void> {
+    for (const row of (await this.#remote?.fetch(executions)) ?? []) this.#found.set(row.id, row);
+  }
+
   /** After the owners were restored: what none of them took back is nobody's. */
   recovered(): void {
     this.#found.clear();
   }
 
-  /** Gives nothing out any more; what is held goes on. */
+  /** Gives nothing out any more; what is held goes on, at another engine where there is one. */
   drain(): void {
     this.#draining = true;
+    if (this.#remote?.hasOthers === true) this.hangUp();
+  }
+
+  /** Workers and agents come back, and say what they hold: to another engine where they know one. */
+  hangUp(): void {
+    for (const { connected, link } of [...this.#workers]) if (connected) link.close();
   }
 
   close(): void {
     this.#closed = true;
-    for (const { leaseTimer } of this.#workers.values())
-      if (leaseTimer !== null) this.#options.timers.cancel(leaseTimer);
+    this.#remote?.close();
+    // Their tasks go on elsewhere.
+    if (this.#remote !== null) this.hangUp();
+    for (const { leaseTimer } of this.#workers) if (leaseTimer !== null) this.#options.timers.cancel(leaseTimer);
   }
 
   // ------------------------------------------------------------------ owners
@@ -120,7 +168,7 @@ export class Dispatcher implements WorkerGate {
   /** Its row is durable: the task waits for a worker. */
   offer(row: TaskRow, owner: TaskOwner): void {
     if (this.#entries.has(row.id)) return;
-    this.#entries.set(row.id, { row, owner, state: 'queued', aborting: false, unlisted: 0, unpushed: null });
+    this.#entries.set(row.id, newEntry(row, owner, 'queued'));
     this.#enqueue(row);
     this.#pump(row.capability);
   }
@@ -142,8 +190,9 @@ export class Dispatcher implements WorkerGate {
     const known = this.#entries.get(id);
     if (known !== undefined) {
       known.owner = owner;
+      known.foreign = false;
       // Its owner hears of a claim when it is made.
-      return known.state === 'held' ? known.row : { ...known.row, claim: null };
+      return known.state === 'claiming' ? { ...known.row, claim: null } : known.row;
     }
     const row = this.#found.get(id);
     if (row === undefined) return null;
@@ -154,39 +203,25 @@ export class Dispatcher implements WorkerGate {
       this.offer(row, owner);
       return row;
     }
-    this.#entries.set(id, { row, owner, state: 'held', aborting: false, unlisted: 0, unpushed: null });
-    // Its worker has a lease's time to come back.
-    const worker = this.#workerOf(row.claim.worker, row.capability);
-    worker.held.add(id);
+    const entry = newEntry(row, owner, 'elsewhere');
+    this.#entries.set(id, entry);
+    if (this.#remote === null) this.#place(entry, row.claim);
+    else this.#remote.restored(entry, row.claim, row.report ?? null);
     return row;
   }
 
-  #workerOf(id: string, capability: string): Worker {
-    const known = this.#workers.get(id);
-    if (known !== undefined) return known;
-    const kind = capability.startsWith('agent:') ? 'agent' : 'worker';
-    const absent: WorkerLink = {
-      workerId: id,
-      name: id,
-      kind,
-      capabilities: [capability],
-      slots: 0,
-      project: null,
-      run: () => undefined,
-      cancel: () => undefined,
-      close: () => undefined,
-    };
-    const worker: Worker = {
-      link: absent,
-      connected: false,
-      heardAtMs: this.#options.clock.nowMs(),
-      held: new Set(),
-      runsOn: new Set(),
-      leaseTimer: null,
-    };
-    this.#workers.set(id, worker);
-    this.#armLease(worker);
-    return worker;
+  /** It is this worker's, who has a lease's time to come back where it is not here. */
+  #place(entry: Entry, claim: TaskClaim): void {
+    const { id, capability } = entry.row;
+    entry.state = 'held';
+    entry.row = { ...entry.row, claim };
+    let worker = this.#workers.get(claim.worker);
+    if (worker === undefined) {
+      const name = this.#remote?.workerName(claim.worker) ?? claim.worker;
+      worker = this.#workers.addAbsent(claim.worker, name, capability, this.#options.clock.monotonicMs());
+      this.#armLease(worker);
+    }
+    worker.held.add(id);
   }
 
   has(id: string): boolean {
@@ -198,13 +233,18 @@ export class Dispatcher implements WorkerGate {
     return this.#entries.get(id)?.row.claim?.worker === this.#options.local.id;
   }
 
-  /** Nobody needs the task any more: `withdrawn` before anybody had it, else its holder is told. */
-  abort(id: string): 'withdrawn' | 'told' | 'unknown' {
+  /**
+   * Nobody needs the task any more: `withdrawn` before anybody had it, else its holder is told. `asked`: an agent of
+   * another engine may have it, a report follows.
+   */
+  abort(id: string): 'withdrawn' | 'told' | 'asked' | 'unknown' {
     const entry = this.#entries.get(id);
     if (entry === undefined) return 'unknown';
+    if (this.#remote !== null && entry.state !== 'held') return this.#remote.abort(entry);
     // One that is being claimed was not pushed yet, and will not be.
     if (entry.state !== 'held' || entry.unpushed !== null) {
       this.#forget(id, entry);
+      if (entry.foreign) void entry.owner.reported(neverStarted);
       return 'withdrawn';
     }
     entry.aborting = true;
@@ -224,6 +264,26 @@ export class Dispatcher implements WorkerGate {
     return 'told';
   }
 
+  /** Takes a queued task back for good, then calls; not where somebody turns out to have it. */
+  withdraw(id: string, withdrawn: () => void): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined) return;
+    if (this.#remote !== null) {
+      if (entry.state === 'queued') this.#remote.withdraw(entry, withdrawn);
+      return;
+    }
+    if (this.abort(id) === 'withdrawn') withdrawn();
+  }
+
+  /** This engine has no say in its execution any more: who holds it here goes on for the next owner. */
+  disown(id: string): void {
+    const entry = this.#entries.get(id);
+    if (entry === undefined || this.#remote === null || entry.foreign) return;
+    if (this.isHere(id)) this.#options.local.work.abort(id);
+    else if (entry.state === 'claiming' || entry.state === 'held') return this.#remote.disown(entry);
+    this.#forget(id, entry);
+  }
+
   /** Its record is deleted: nobody waits for the ends of its tasks any more. */
   forgetExecution(executionId: string): void {
     for (const [id, entry] of this.#entries) if (id.startsWith(`${executionId}/`)) this.#forget(id, entry);
@@ -237,13 +297,19 @@ export class Dispatcher implements WorkerGate {
   /** Takes the task out of everything; its worker's slot is free. */
   #forget(id: string, entry: Entry): void {
     this.#entries.delete(id);
-    const { claim, capability } = entry.row;
-    if (entry.state === 'queued') {
-      const queue = this.#queues.get(capability);
-      const index = queue?.indexOf(id) ?? -1;
-      if (index >= 0) queue?.splice(index, 1);
-      if (queue?.length === 0) this.#queues.delete(capability);
-    }
+    if (entry.state === 'queued') this.#unqueue(entry);
+    this.#release(entry);
+  }
+
+  #unqueue({ row: { id, capability } }: Entry): void {
+    const queue = this.#queues.get(capability);
+    const index = queue?.indexOf(id) ?? -1;
+    if (index >= 0) queue?.splice(index, 1);
+    if (queue?.length === 0) this.#queues.delete(capability);
+  }
+
+  /** Its worker has it no more. */
+  #release({ row: { id, claim } }: Entry): void {
     const worker = claim === null ? undefined : this.#workers.get(claim.worker);
     if (worker?.held.delete(id) === true) this.#slotFreed(worker);
   }
@@ -259,13 +325,18 @@ export class Dispatcher implements WorkerGate {
   // ------------------------------------------------------------------ giving tasks out
 
   #pump(capability: string): void {
+    this.#giveOut(capability);
+    this.#remote?.pumped(capability, this.#queues.has(capability));
+  }
+
+  #giveOut(capability: string): void {
     const queue = this.#queues.get(capability);
     if (queue === undefined || this.#draining || this.#closed) return;
     let index = 0;
     while (index < queue.length) {
       const id = queue[index] as string;
       const entry = this.#entries.get(id);
-      const worker = entry === undefined ? null : this.#freest(capability, entry.row.task.project);
+      const worker = entry === undefined ? null : this.#workers.freest(capability, entry.row.task.project);
       if (entry === undefined) {
         queue.splice(index, 1);
         continue;
@@ -278,7 +349,7 @@ export class Dispatcher implements WorkerGate {
       if (worker === null) {
         // Nobody may take it; a later one may be of a project that somebody serves.
         index += 1;
-        if (!this.#anyFree(capability)) break;
+        if (!this.#workers.anyFree(capability)) break;
         continue;
       }
       queue.splice(index, 1);
@@ -287,43 +358,33 @@ export class Dispatcher implements WorkerGate {
     if (queue.length === 0) this.#queues.delete(capability);
   }
 
-  #freest(capability: string, project: string): Worker | null {
-    let best: Worker | null = null;
-    for (const worker of this.#workers.values()) {
-      const { link } = worker;
-      if (!worker.connected || !link.capabilities.includes(capability)) continue;
-      if (link.project !== null && link.project !== project) continue;
-      const free = freeSlots(worker);
-      if (free > 0 && (best === null || free > freeSlots(best))) best = worker;
-    }
-    return best;
-  }
-
-  #anyFree(capability: string): boolean {
-    for (const worker of this.#workers.values()) {
-      if (worker.connected && worker.link.capabilities.includes(capability) && freeSlots(worker) > 0) return true;
-    }
-    return false;
-  }
-
   /** A conditional write on the task, which reads the stop intent; then the push. */
   #claim(id: string, entry: Entry, worker: Worker): void {
-    const { clock, tokens } = this.#options;
+    const { tokens } = this.#options;
     const token = tokens.make();
-    const claim = { worker: worker.link.workerId, tokenHash: tokens.hash(token), atMs: clock.nowMs() };
+    const claim = this.#newClaim(worker.link.workerId, tokens.hash(token));
     entry.state = 'claiming';
     entry.row = { ...entry.row, claim };
     worker.held.add(id);
     this.#writeClaim(id, entry, claim, token);
   }
 
+  #newClaim(worker: string, tokenHash: string): TaskClaim {
+    const claim = { worker, tokenHash, atMs: this.#options.clock.nowMs() };
+    return this.#remote === null ? claim : { ...claim, via: this.#remote.engine };
+  }
+
   #writeClaim(id: string, entry: Entry, claim: TaskClaim, token: string): void {
-    const { queue, clock, timers } = this.#options;
+    const { queue, timers } = this.#options;
     queue.claimTask(id, claim).then(
       (outcome) => {
         if (this.#entries.get(id) !== entry) return;
         if (outcome !== 'claimed') {
           this.#refused(id, entry, outcome);
+          return;
+        }
+        if (entry.aborting) {
+          this.#withdrawn(id, entry);
           return;
         }
         entry.state = 'held';
@@ -339,9 +400,10 @@ export class Dispatcher implements WorkerGate {
       },
       () => {
         // Whether it was made is not known: the same claim is tried again, by another worker if this one has gone.
-        timers.at(clock.nowMs() + CLAIM_AGAIN_MS, () => {
+        timers.after(CLAIM_AGAIN_MS, () => {
           if (this.#entries.get(id) !== entry) return;
-          if (this.#workers.has(claim.worker)) this.#writeClaim(id, entry, claim, token);
+          // Of another engine's task nobody else finds out.
+          if (entry.foreign || this.#workers.has(claim.worker)) this.#writeClaim(id, entry, claim, token);
           else this.#requeue(entry);
         });
       },
@@ -355,7 +417,17 @@ export class Dispatcher implements WorkerGate {
     this.#pump(entry.row.capability);
   }
 
+  /** It is claimed and was never pushed, and nobody wants it any more. */
+  #withdrawn(id: string, entry: Entry): void {
+    this.#forget(id, entry);
+    void entry.owner.reported(neverStarted);
+  }
+
   #refused(id: string, entry: Entry, outcome: 'stopping' | 'gone' | 'taken'): void {
+    if (this.#remote !== null) {
+      this.#remote.refused(entry, outcome);
+      return;
+    }
     if (outcome === 'stopping') {
       // It is given to nobody, and waits for the stop that came first.
       const worker = this.#holderOf(id);
@@ -375,27 +447,31 @@ export class Dispatcher implements WorkerGate {
   }
 
   #claimHere(id: string, entry: Entry): void {
-    const { clock, local } = this.#options;
-    const claim = { worker: local.id, tokenHash: '', atMs: clock.nowMs() };
+    const claim = this.#newClaim(this.#options.local.id, '');
     entry.state = 'claiming';
     entry.row = { ...entry.row, claim };
     this.#writeClaimHere(id, entry, claim);
   }
 
   #writeClaimHere(id: string, entry: Entry, claim: TaskClaim): void {
-    const { queue, clock, local, timers } = this.#options;
+    const { queue, local, timers } = this.#options;
     const giveBack = (): void => {
       local.work.release(entry.row.capability);
       this.localFreed();
     };
     queue.claimTask(id, claim).then(
       (outcome) => {
-        if (this.#entries.get(id) !== entry) {
+        if (this.#entries.get(id) !== entry || this.#remote?.lapsed === true) {
           giveBack();
           return;
         }
         if (outcome !== 'claimed') {
           this.#refused(id, entry, outcome);
+          giveBack();
+          return;
+        }
+        if (entry.aborting) {
+          this.#withdrawn(id, entry);
           giveBack();
           return;
         }
@@ -413,7 +489,7 @@ export class Dispatcher implements WorkerGate {
         );
       },
       () => {
-        timers.at(clock.nowMs() + CLAIM_AGAIN_MS, () => {
+        timers.after(CLAIM_AGAIN_MS, () => {
           if (this.#entries.get(id) === entry) this.#writeClaimHere(id, entry, claim);
           else giveBack();
         });
@@ -425,19 +501,15 @@ export class Dispatcher implements WorkerGate {
 
   async connected(link: WorkerLink, held: HeldTask[]): Promise<string[]> {
     const { clock, tokens, timers } = this.#options;
-    const before = this.#workers.get(link.workerId);
-    const worker: Worker = before ?? {
-      link,
-      connected: true,
-      heardAtMs: 0,
-      held: new Set(),
-      runsOn: new Set(),
-      leaseTimer: null,
-    };
+    if (this.#remote !== null && this.#closed) throw new FullstopError('FS_UNAVAILABLE', 'this engine has ended');
+    if (this.#remote !== null && held.length > 0) {
+      await this.#remote.arrived(link, held, (id) => this.#answers.has(id));
+      if (this.#left.has(link)) return [];
+    }
+    const worker = this.#workers.get(link.workerId) ?? this.#workers.add(link, true, 0);
     worker.link = link;
     worker.connected = true;
-    worker.heardAtMs = clock.nowMs();
-    this.#workers.set(link.workerId, worker);
+    worker.heardAtMs = clock.monotonicMs();
     if (worker.leaseTimer !== null) timers.cancel(worker.leaseTimer);
     worker.leaseTimer = null;
     const listed = new Map(held.map(({ taskId, token }) => [taskId, token]));
@@ -448,6 +520,7 @@ export class Dispatcher implements WorkerGate {
       if (entry === undefined) {
         worker.held.delete(id);
       } else if (token !== undefined && tokens.hash(token) === entry.row.claim?.tokenHash) {
+        entry.overdue = false;
         if (!entry.aborting) keep.push(id);
       } else if (entry.unpushed !== null) {
         link.run(entry.row.task, entry.unpushed);
@@ -464,12 +537,16 @@ export class Dispatcher implements WorkerGate {
     }
     this.#armLease(worker);
     for (const capability of link.capabilities) this.#pump(capability);
+    this.#remote?.find();
     return keep;
   }
 
   disconnected(link: WorkerLink): void {
     const worker = this.#workers.get(link.workerId);
-    if (worker === undefined || worker.link !== link) return;
+    if (worker === undefined || worker.link !== link) {
+      this.#left.add(link);
+      return;
+    }
     worker.connected = false;
     if (worker.held.size === 0) this.#drop(worker);
   }
@@ -477,7 +554,7 @@ export class Dispatcher implements WorkerGate {
   heartbeat(link: WorkerLink, held: string[]): string[] {
     const worker = this.#workers.get(link.workerId);
     if (worker === undefined || worker.link !== link) return held;
-    worker.heardAtMs = this.#options.clock.nowMs();
+    worker.heardAtMs = this.#options.clock.monotonicMs();
     const listed = new Set(held);
     const cancel = held.filter((id) => {
       if (this.#answers.has(id)) return false;
@@ -502,6 +579,8 @@ export class Dispatcher implements WorkerGate {
     const tokenHash = this.#options.tokens.hash(token);
     const isIts = (claim: TaskClaim | null | undefined): claim is TaskClaim =>
       claim?.worker === link.workerId && claim.tokenHash === tokenHash;
+    if (this.#remote !== null && !this.#answers.has(taskId) && this.#entries.get(taskId)?.state !== 'held')
+      await this.#remote.arrived(link, [{ taskId, token }], (id) => this.#answers.has(id));
     const before = this.#answers.get(taskId);
     if (before !== undefined) return isIts(before.claim) ? before.answer : { discarded: true };
     const worker = this.#workers.get(link.workerId);
@@ -509,19 +588,37 @@ export class Dispatcher implements WorkerGate {
     const entry = this.#entries.get(taskId);
     if (entry === undefined) {
       const isResult = report.kind === 'completed' || report.kind === 'failed';
-      this.#options.late(taskId, report, link.project, isResult && this.#noteDiscarded(taskId));
+      const counts = isResult && this.#noteDiscarded(taskId);
+      if (this.#remote === null) this.#options.late(taskId, report, link.project, counts);
+      else this.#remote.late(taskId, report, link.project, counts);
       return { discarded: true };
     }
     const { claim } = entry.row;
     // It is somebody else's: nothing of it is known to be late.
     if (!isIts(claim)) return { discarded: true };
-    this.#forget(taskId, entry);
-    const answer = entry.owner.reported(report).then((taken) => {
-      if (!taken) this.#noteDiscarded(taskId);
+    return this.#takeReport(entry, claim, report);
+  }
+
+  #takeReport(entry: Entry, claim: TaskClaim, report: WorkReport): Promise<{ discarded: boolean }> {
+    const { id } = entry.row;
+    this.#forget(id, entry);
+    const reported = entry.owner.reported(report);
+    const kept = this.#remote === null ? reported : this.#remote.kept(entry, claim, report, reported);
+    const answer = kept.then((taken) => {
+      if (!taken) this.#noteDiscarded(id);
       return { discarded: !taken };
     });
-    this.#answers.set(taskId, { claim, answer });
-    return answer.finally(() => this.#answers.delete(taskId));
+    this.#answers.set(id, { claim, answer });
+    return answer.finally(() => this.#answers.delete(id));
+  }
+
+  /** Its worker was told that the report is kept: an owner that is built anew meanwhile asks for it again. */
+  async #takeStored(entry: Entry, claim: TaskClaim, report: WorkReport): Promise<void> {
+    const { id } = entry.row;
+    const row = { ...entry.row, claim, report };
+    this.#found.set(id, row);
+    await this.#takeReport(entry, claim, report);
+    if (this.#found.get(id) === row) this.#found.delete(id);
   }
 
   /** False when it was noted before. */
@@ -569,9 +666,11 @@ export class Dispatcher implements WorkerGate {
   }
 
   #armLease(worker: Worker): void {
-    worker.leaseTimer = this.#options.timers.at(worker.heardAtMs + this.#leaseMs(worker), () => {
+    const { clock, timers } = this.#options;
+    const leftMs = worker.heardAtMs + this.#leaseMs(worker) - clock.monotonicMs();
+    worker.leaseTimer = timers.after(Math.max(0, Math.ceil(leftMs)), () => {
       worker.leaseTimer = null;
-      const silentMs = this.#options.clock.nowMs() - worker.heardAtMs;
+      const silentMs = Math.round(clock.monotonicMs() - worker.heardAtMs);
       if (silentMs < this.#leaseMs(worker)) {
         this.#armLease(worker);
         return;
@@ -593,6 +692,7 @@ export class Dispatcher implements WorkerGate {
       const entry = this.#entries.get(id);
       // A claim that is being written ends as its own answer says.
       if (entry === undefined || entry.state !== 'held') worker.held.delete(id);
+      else if (this.#remote !== null) this.#remote.overdue(entry);
       else if (!entry.aborting) this.#gone(id, entry);
     }
     worker.runsOn.clear();
@@ -605,7 +705,7 @@ export class Dispatcher implements WorkerGate {
   // ------------------------------------------------------------------ for people
 
   workers(): WorkerItem[] {
-    const nowMs = this.#options.clock.nowMs();
+    const nowMs = this.#options.clock.monotonicMs();
     const { id, work } = this.#options.local;
     const pool: WorkerItem = {
       id,
@@ -615,16 +715,7 @@ export class Dispatcher implements WorkerGate {
       connected: true,
       silentMs: 0,
     };
-    const others = [...this.#workers.values()].map(({ link, held, connected, heardAtMs }) => ({
-      id: link.workerId,
-      name: link.name,
-      kind: link.kind,
-      capabilities: [...link.capabilities],
-      slots: link.slots,
-      held: held.size,
-      connected,
-      silentMs: Math.max(0, nowMs - heardAtMs),
-    }));
+    const others = this.#workers.items(nowMs);
     return pool.slots > 0 ? [pool, ...others] : others;
   }
 
@@ -632,15 +723,13 @@ export class Dispatcher implements WorkerGate {
     const missing: Record<string, number> = {};
     const here = this.#options.local.work.describe();
     for (const [capability, queue] of this.#queues) {
-      const offered = [...this.#workers.values()].some(
-        (one) => one.connected && one.link.capabilities.includes(capability),
-      );
+      const offered = this.#workers.offers(capability) || this.#remote?.offers(capability) === true;
       if (!offered && !(here.slots > 0 && here.capabilities.includes(capability))) missing[capability] = queue.length;
     }
     return missing;
   }
 }
 
-function freeSlots({ link, held, runsOn }: Worker): number {
-  return link.slots - held.size - runsOn.size;
+function newEntry(row: TaskRow, owner: TaskOwner, state: Entry['state']): Entry {
+  return { row, owner, state, aborting: false, unlisted: 0, unpushed: null, foreign: false, overdue: false };
 }

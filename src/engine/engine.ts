@@ -6,6 +6,8 @@ import { checkInput } from '../definition/inputs.ts';
 import { nextInstantMs, parseHoldSchedule } from '../definition/schedule.ts';
 import type { CompiledWorkflow } from '../definition/types.ts';
 import { FullstopError, hasCode, messageOf } from '../errors.ts';
+import type { EngineHint } from '../ports/bus.ts';
+import type { EngineBeat } from '../ports/cluster.ts';
 import type {
   Commit,
   CreateOutcome,
@@ -13,18 +15,21 @@ import type {
   NewExecution,
   RecoverableExecution,
   StopRequestOutcome,
+  TriggerRow,
 } from '../ports/store.ts';
 import type { WorkReport } from '../ports/work.ts';
-import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt } from '../wire.ts';
-import { Admission } from './admission.ts';
+import type { EngineItem, ExecutionStatus, Json, StopPreview, StopReceipt, WorkerItem } from '../wire.ts';
+import { Admission, type Places } from './admission.ts';
 import type { EngineApi, EngineMetrics, StartRequest } from './api.ts';
 import type { ChildEnd } from './children.ts';
+import { ClusterDuties } from './cluster-duties.ts';
 import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import { type InspectionObserver, Inspections } from './inspection.ts';
 import { registryLogic } from './registry.ts';
+import type { ClusterTasks, Peers } from './remote-tasks.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
 import { confirm, StopReport } from './stop-report.ts';
@@ -47,6 +52,15 @@ export interface EngineOptions {
   /** Events a running execution keeps. */
   eventsKept: number;
   version: string;
+  /** Where several engines share a store: this one's silence after which the others take over. */
+  leaseMs: number;
+  /** Where clients reach this engine, for the others; null: unknown yet. */
+  url: () => string | null;
+  /**
+   * Called once, where several engines share a store. `fenced`: it owns nothing any more and does nothing any more, a
+   * new engine may be started in its place. `drain`: somebody asked that it hands over and ends.
+   */
+  onGone: (why: 'fenced' | 'drain') => void;
 }
 
 export const engineDefaults: EngineOptions = {
@@ -58,6 +72,9 @@ export const engineDefaults: EngineOptions = {
   agentLeaseMs: 30_000,
   eventsKept: 100_000,
   version: '0',
+  leaseMs: 8_000,
+  url: () => null,
+  onGone: () => undefined,
 };
 
 const RECOVERY_PAGE = 500;
@@ -68,9 +85,13 @@ const FLUSH_AT = 64;
 /** An execution that wakes sooner stays in memory. */
 const PARK_MS = 10_000;
 const DEPTH_MAX = 16;
+/** How late a write may arrive whose answer did not come. */
+const LATE_WRITE_MS = 60_000;
 const RESTARTS_MAX = 3;
 const RESTART_WINDOW_MS = 60_000;
 const EMPTY: Record<string, never> = {};
+/** Where no other engine shares the store. */
+const alone: Peers = { hasOthers: () => false, isAlive: () => false, workerName: () => null, offers: () => false };
 const parentEnded: Verdict = { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' };
 
 /** An engine on the given ports. Everything it does to the world goes through them. */
@@ -100,6 +121,8 @@ class Engine implements EngineApi, HostEnvironment {
   readonly log;
   readonly tokens;
   readonly dispatcher: Dispatcher;
+  /** What the membership knows of the other engines. */
+  readonly peers: Peers;
   readonly timers: Timers;
   readonly stopGraceMs: number;
   readonly #options: EngineOptions;
@@ -117,6 +140,13 @@ class Engine implements EngineApi, HostEnvironment {
   readonly #admission: Admission;
   readonly #schedules: Schedules;
   readonly #inspections: Inspections;
+  /** Where several engines share the store. */
+  readonly #duties: ClusterDuties | null;
+  readonly #goneTold = new Set<'fenced' | 'drain'>();
+  /** One set of executions at a time. */
+  #takingIn: Promise<void> = Promise.resolve();
+  /** Reports whose receipt is on its way to the store. */
+  readonly #savingReceipts = new Set<StopReport>();
   /** One change of a stored receipt at a time. */
   #receiptTurn: Promise<void> = Promise.resolve();
   /** Starts that the store has not answered, by workflow. */
@@ -151,6 +181,8 @@ class Engine implements EngineApi, HostEnvironment {
     this.stopGraceMs = options.stopGraceMs;
     this.id = ports.ids.next();
     this.timers = new Timers(ports.clock);
+    this.#duties = this.#openDuties();
+    this.peers = this.#duties?.peers ?? alone;
     this.dispatcher = new Dispatcher({
       queue: ports.store,
       clock: ports.clock,
@@ -160,10 +192,11 @@ class Engine implements EngineApi, HostEnvironment {
       workerLeaseMs: options.workerLeaseMs,
       agentLeaseMs: options.agentLeaseMs,
       local: { id: `${LOCAL}${this.id}`, work: ports.work },
+      cluster: this.#clusterTasks(),
       late: (taskId, report, project, counts) => this.#late(taskId, report, project, counts),
     });
     this.#workflows = new Workflows(ports.store);
-    this.#admission = new Admission(options.maxRunning, () => this.#admits());
+    this.#admission = new Admission(options.maxRunning, () => this.#admits(), this.#places());
     this.#schedules = new Schedules({
       store: ports.store,
       clock: ports.clock,
@@ -184,6 +217,21 @@ class Engine implements EngineApi, HostEnvironment {
     );
   }
 
+  /** For the dispatcher, where several engines share the store. */
+  #clusterTasks(): ClusterTasks | null {
+    const { cluster } = this.store;
+    if (cluster === null) return null;
+    return {
+      engine: this.id,
+      cluster,
+      peers: this.peers,
+      tell: (hint) => this.bus.tell(hint),
+      owns: (executionId) => this.#hosts.has(executionId),
+      lapsed: () => this.lapsed(),
+      header: (executionId) => this.store.getHeader(executionId),
+    };
+  }
+
   // ------------------------------------------------------------------ life
 
   async start(): Promise<void> {
@@ -193,13 +241,23 @@ class Engine implements EngineApi, HostEnvironment {
     const admission = (await this.store.getSetting('admission')) as { paused?: boolean } | null;
     if (admission?.paused === true) this.#actor.send({ type: 'engine.pause' });
     this.bus.onStop((message) => this.#heardStop(message.executionId));
-    await this.store.claimAll(this.id);
-    await this.dispatcher.recover();
-    await this.#recover();
-    this.dispatcher.recovered();
+    if (this.#duties === null) {
+      await this.store.claimAll(this.id);
+      await this.dispatcher.recover();
+      await this.#recover();
+      this.dispatcher.recovered();
+    } else {
+      const { remote } = this.dispatcher;
+      this.bus.onHint((hint) => {
+        if (!this.lapsed()) remote?.heard(hint);
+      });
+      this.bus.onGap(() => remote?.gap());
+      await this.#duties.join();
+    }
     this.#actor.send({ type: 'engine.recovered' });
     await this.#schedules.start();
     this.#admission.admit();
+    this.#duties?.sweepNow();
     this.#every(this.#options.sweepMs, () => this.#sweep());
     this.#every(RETENTION_SWEEP_MS, () => this.#retire());
   }
@@ -224,6 +282,7 @@ class Engine implements EngineApi, HostEnvironment {
   /** A host for a stored execution; null when its definition cannot run here. */
   async #adopt(stored: RecoverableExecution, afterCrash: boolean): Promise<ExecutionHost | null> {
     const { header } = stored;
+    if (this.#duties !== null && header.owner.engine !== this.id) return null;
     const known = await this.#workflows.byHash(header.project, header.workflow.name, header.workflow.hash);
     const graph = known === null ? null : graphAt(known.compiled, header.bodyPath);
     if (known === null || graph === null) {
@@ -233,11 +292,12 @@ class Engine implements EngineApi, HostEnvironment {
       );
       return null;
     }
+    const report = header.stop === null ? null : await this.#haltReport(header.id);
     if (this.#hosts.has(header.id)) return null;
     const host = new ExecutionHost(this, known.compiled, graph, header);
     this.#add(host);
     host.enter(() => host.restore(stored, afterCrash));
-    if (header.stop !== null) host.stopReport = await this.#haltReport(header.id);
+    host.stopReport = report;
     return host;
   }
 
@@ -313,7 +373,22 @@ class Engine implements EngineApi, HostEnvironment {
       look();
     });
     this.#actor.send({ type: 'engine.drained' });
+    this.#close();
+    if (this.store.cluster === null || this.#goneTold.has('fenced')) return;
+    try {
+      await this.store.cluster.leave(this.id);
+      this.bus.tell({ kind: 'engine.gone', engine: this.id });
+    } catch (error) {
+      this.log.warn(
+        { error: messageOf(error) },
+        'nobody could be told that this engine leaves: its lease must run out',
+      );
+    }
+  }
+
+  #close(): void {
     this.#closed = true;
+    this.#duties?.membership.close();
     this.#inspections.close();
     for (const host of [...this.#hosts.values()]) host.drop();
     this.dispatcher.close();
@@ -325,7 +400,11 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   draining(): boolean {
-    return this.#state() === 'draining' || this.#closed;
+    return this.#state() === 'draining' || this.#closed || this.lapsed();
+  }
+
+  lapsed(): boolean {
+    return this.#duties?.membership.lapsed() === true;
   }
 
   #admits(): boolean {
@@ -336,11 +415,11 @@ class Engine implements EngineApi, HostEnvironment {
     const run = (): void => {
       if (this.#closed) return;
       const again = (): void => {
-        if (!this.#closed) this.timers.at(this.clock.nowMs() + ms, run);
+        if (!this.#closed) this.timers.after(ms, run);
       };
       work().then(again, again);
     };
-    this.timers.at(this.clock.nowMs() + ms, run);
+    this.timers.after(ms, run);
   }
 
   describe(): EngineItem {
@@ -351,6 +430,7 @@ class Engine implements EngineApi, HostEnvironment {
       status: this.#state(),
       executions: this.#load(),
       version: this.#options.version,
+      url: this.#options.url(),
     };
   }
 
@@ -371,6 +451,177 @@ class Engine implements EngineApi, HostEnvironment {
     if (store !== null) return `the store takes no writes: ${store}`;
     if (this.#givenUp !== null) return `execution ${this.#givenUp} broke its actor more than ${RESTARTS_MAX} times`;
     return null;
+  }
+
+  // ------------------------------------------------------------------ other engines on the same store
+
+  #openDuties(): ClusterDuties | null {
+    const { cluster } = this.store;
+    if (cluster === null) return null;
+    return new ClusterDuties({
+      id: this.id,
+      cluster,
+      bus: this.bus,
+      clock: this.clock,
+      timers: this.timers,
+      log: this.log,
+      leaseMs: this.#options.leaseMs,
+      engine: {
+        beat: () => this.#beat(),
+        draining: () => this.draining(),
+        has: (id) => this.#isHere(id),
+        load: (id) => this.store.load(id),
+        takeIn: (taken, afterCrash) => this.#takeIn(taken, afterCrash),
+        stopped: (intent) => this.#deliver(intent.executionId, intent, 'poll'),
+        triggered: (trigger) => this.#triggered(trigger),
+        placesMayBeFree: () => this.#admission.askAgain(),
+        definitionsChanged: () => this.#refreshWorkflows(),
+        admissionIs: (paused) => this.#noteAdmission(paused),
+        heard: (hint) => this.#heard(hint),
+        fenced: (why) => this.#fenced(why),
+        drainAsked: () => this.#tellGone('drain'),
+      },
+    });
+  }
+
+  #isHere(id: string): boolean {
+    return this.#hosts.has(id) || this.#parked.has(id);
+  }
+
+  #beat(): EngineBeat {
+    return {
+      id: this.id,
+      url: this.#options.url(),
+      startedAtMs: this.#startedAtMs,
+      status: this.#state(),
+      version: this.#options.version,
+      executions: this.#load(),
+      leaseMs: this.#options.leaseMs,
+      follows: this.bus.follows(),
+      workers: this.dispatcher.workers(),
+    };
+  }
+
+  #refreshWorkflows(): void {
+    this.#workflows.forgetLast();
+    this.#schedules
+      .refreshAll()
+      .catch((error: unknown) => this.log.warn({ error: messageOf(error) }, 'schedules wait for the store'));
+  }
+
+  #noteAdmission(paused: boolean): void {
+    if (paused === this.admissionPaused()) return;
+    this.#actor.send({ type: paused ? 'engine.pause' : 'engine.resume' });
+    if (!paused) this.#admission.admit();
+  }
+
+  #tellGone(why: 'fenced' | 'drain'): void {
+    if (this.#goneTold.has(why)) return;
+    this.#goneTold.add(why);
+    this.#options.onGone(why);
+  }
+
+  /** What it had is, or may soon be, somebody else's: it ends what it does, and writes nothing. */
+  #fenced(why: string): void {
+    if (this.#closed) return;
+    this.log.error({ engine: this.id, why }, 'this engine gives up what it owned');
+    this.#close();
+    this.#tellGone('fenced');
+  }
+
+  #heard(hint: EngineHint): void {
+    switch (hint.kind) {
+      case 'engine.drain':
+        if (hint.engine === this.id) this.#tellGone('drain');
+        return;
+      case 'execution.deleted':
+        this.#forgetHere(hint.executionId);
+        return;
+      case 'workflow.changed':
+        this.#workflows.changed(hint.project, hint.name);
+        this.#schedules.refresh(hint.project, hint.name).catch(() => this.#refreshWorkflows());
+        return;
+      case 'workflow.placeFreed':
+        this.#admission.placeFreed(hint.project, hint.workflow);
+        return;
+    }
+  }
+
+  /** These are this engine's now. A stop that was asked for meanwhile is read with them, before anything runs. */
+  #takeIn(taken: RecoverableExecution[], afterCrash: boolean): Promise<void> {
+    const turn = this.#takingIn.then(() => this.#takeInNow(taken, afterCrash));
+    this.#takingIn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #takeInNow(taken: RecoverableExecution[], afterCrash: boolean): Promise<void> {
+    const fresh = taken.filter(({ header }) => !this.#isHere(header.id));
+    const hosts: ExecutionHost[] = [];
+    try {
+      await this.dispatcher.fetch(fresh);
+      for (const stored of fresh) {
+        if (this.lapsed()) return;
+        const host = await this.#adopt(stored, afterCrash);
+        if (host !== null) hosts.push(host);
+      }
+    } finally {
+      // Where the store did not answer to the end, the others are asked for again; these are here now.
+      this.dispatcher.recovered();
+      for (const host of hosts) if (!this.lapsed()) this.#goOn(host);
+    }
+  }
+
+  engines(): EngineItem[] {
+    const others = this.#duties?.membership.others ?? [];
+    return [
+      this.describe(),
+      ...others.map((row) => ({
+        id: row.id,
+        epoch: 0,
+        startedAt: new Date(row.startedAtMs).toISOString(),
+        status: row.status,
+        executions: row.executions,
+        version: row.version,
+        url: row.url,
+      })),
+    ];
+  }
+
+  allWorkers(): WorkerItem[] {
+    return [...this.dispatcher.workers(), ...(this.#duties?.workers ?? [])];
+  }
+
+  async requestDrain(id: string): Promise<boolean> {
+    if (id === this.id) {
+      this.#tellGone('drain');
+      return true;
+    }
+    const asked = (await this.store.cluster?.requestDrain(id)) === true;
+    if (asked) this.bus.tell({ kind: 'engine.drain', engine: id });
+    return asked;
+  }
+
+  async ownerUrl(executionId: string): Promise<string | null> {
+    const owner = (await this.store.getHeader(executionId))?.owner.engine;
+    return owner === undefined ? null : (this.#duties?.membership.find(owner)?.url ?? null);
+  }
+
+  /** The places of workflows with `concurrency`, where several engines share them. */
+  #places(): Places | null {
+    const { cluster } = this.store;
+    if (cluster === null) return null;
+    return {
+      take: ({ header, workflow }) =>
+        cluster.takePlace(header.project, header.workflow.name, header.id, workflow.concurrency?.max ?? 1),
+      giveBack: ({ header }) => {
+        const { project, workflow } = header;
+        cluster.givePlaceBack(project, workflow.name, header.id).then(
+          () => this.bus.tell({ kind: 'workflow.placeFreed', project, workflow: workflow.name }),
+          // Whoever looks for a place counts only those that have not ended.
+          () => undefined,
+        );
+      },
+    };
   }
 
   // ------------------------------------------------------------------ starting
@@ -416,15 +667,19 @@ class Engine implements EngineApi, HostEnvironment {
       concurrency?.onFull === 'refuse' &&
       this.#admission.loadOfWorkflow(request.project, known.row.name) + starting >= concurrency.max
     ) {
-      throw new FullstopError(
-        'FS_RATE',
-        `${concurrency.max} executions of ${compiled.name} run already: start it when one has ended`,
-      );
+      throw isFull(compiled.name, concurrency.max);
+    }
+    if (concurrency?.onFull === 'refuse' && this.peers.hasOthers()) {
+      const live = await this.store.countExecutions({ project: request.project, workflow: known.row.name, live: true });
+      if (live >= concurrency.max) throw isFull(compiled.name, concurrency.max);
     }
     const header = this.#header(known, request.project, input);
     header.labels = request.labels;
+    const execution = newExecution(header, key, bodyHash);
+    const offeredTo = this.#duties?.lessLoaded(this.#admission.load) ?? null;
+    if (offeredTo !== null) execution.offeredTo = offeredTo;
     this.#starting.set(place, starting + 1);
-    const outcome = await this.#create(newExecution(header, key, bodyHash)).finally(() => {
+    const outcome = await this.#create(execution).finally(() => {
       const left = (this.#starting.get(place) ?? 1) - 1;
       if (left === 0) this.#starting.delete(place);
       else this.#starting.set(place, left);
@@ -432,16 +687,26 @@ class Engine implements EngineApi, HostEnvironment {
     if (outcome.kind === 'exists') return this.#repeated(request, outcome.id, outcome.sameBody);
     // As of its creation: the actor's own moves on.
     const created = { ...header };
-    this.#created(header, compiled);
+    if (offeredTo === null) this.#created(header, compiled);
+    else {
+      this.#duties?.offered(header.id, true);
+      this.bus.tell({ kind: 'execution.offered', engine: offeredTo, executionId: header.id });
+      if (this.bus.hasListListeners(header.project)) this.bus.changed(itemOf(header));
+    }
     return { header: created, created: true };
   }
 
   /** Stores a new execution. Where the store took it and its answer was lost, it runs all the same. */
   async #create(execution: NewExecution): Promise<CreateOutcome> {
     try {
-      return await this.store.createExecution(execution);
+      const outcome = await this.store.createExecution(execution);
+      // Its own: the write was made twice.
+      return outcome.kind === 'exists' && outcome.id === execution.header.id ? { kind: 'created' } : outcome;
     } catch (error) {
-      if (hasCode(error, 'FS_UNAVAILABLE')) this.#adoptCreated(execution.header.id);
+      if (hasCode(error, 'FS_UNAVAILABLE')) {
+        if (execution.offeredTo === undefined) this.#adoptCreated(execution.header.id, 1_000);
+        else this.#duties?.offered(execution.header.id, false);
+      }
       throw error;
     }
   }
@@ -557,8 +822,15 @@ class Engine implements EngineApi, HostEnvironment {
     if (!this.#hosts.has(outcome.id)) {
       const stored = await this.store.load(outcome.id);
       if (stored !== null && stored.header.endedAtMs !== null) return { kind: 'ended', end: endOf(stored.header) };
-      const host = stored === null ? null : await this.#adopt(stored, false);
-      if (host !== null) this.#goOn(host);
+      const owner = stored?.header.owner.engine;
+      if (stored === null || owner === undefined) return { kind: 'created', id: outcome.id };
+      if (this.store.cluster !== null && owner !== this.id) {
+        // By the engine that had the parent before, and after it had lost it.
+        const root = above.ancestors[0] ?? above.id;
+        await this.#takeIn(await this.store.cluster.takeOver([root], [owner], this.id), true);
+      } else {
+        await this.#takeIn([stored], false);
+      }
     }
     return { kind: 'created', id: outcome.id };
   }
@@ -642,6 +914,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** A STOP from the bus: only the owner acts, and on what the store says. */
   #heardStop(id: string): void {
+    this.dispatcher.remote?.stopHeard(id);
     const host = this.#hosts.get(id);
     const parked = this.#parked.get(id);
     if (parked === undefined ? host === undefined || host.header.stop !== null : parked.waking !== null) return;
@@ -657,6 +930,7 @@ class Engine implements EngineApi, HostEnvironment {
   /** Finds what a lost broadcast would have told. */
   async #sweep(): Promise<void> {
     this.#park();
+    if (this.#duties !== null) return this.#duties.sweep();
     if (this.#hosts.size + this.#parked.size === 0) return;
     for (const intent of await this.store.listIntents(1_000)) this.#deliver(intent.executionId, intent, 'poll');
   }
@@ -671,7 +945,14 @@ class Engine implements EngineApi, HostEnvironment {
       });
     }
     const workflow = await this.compiled(header.project, header.workflow.name, header.workflow.hash);
-    return { ...previewOf(stored, workflow, this.clock.nowMs()), children: this.liveChildren(id) };
+    return { ...previewOf(stored, workflow, this.clock.nowMs()), children: await this.#liveChildrenOf(header) };
+  }
+
+  /** Of an execution that another engine may own. */
+  async #liveChildrenOf({ id, owner }: HeaderRow): Promise<{ executionId: string; status: ExecutionStatus }[]> {
+    if (this.#duties === null || owner.engine === this.id) return this.liveChildren(id);
+    const { items } = await this.store.listExecutions({ project: null, parent: id, live: true, limit: 1_000 });
+    return items.map((child) => ({ executionId: child.id, status: child.status }));
   }
 
   async receipt(id: string): Promise<StopReceipt | null> {
@@ -679,11 +960,22 @@ class Engine implements EngineApi, HostEnvironment {
     // Its end is told when it is durable: until then the host is among the live ones.
     if (live !== undefined) return { ...live, finalisedMs: null, finalisedAt: null };
     const known = this.#pursued.get(id)?.stopReport?.receipt ?? (await this.store.getReceipt(id));
-    if (known !== null) return known;
+    if (known !== null) return this.#withEnds(known);
     // Requested, and not delivered yet: the intent is all there is.
     const stored = await this.store.load(id);
     const stop = stored?.header.stop ?? null;
-    return stop === null ? null : StopReport.requested(id, stop, this.liveChildren(id));
+    if (stored === null || stop === null) return null;
+    return StopReport.requested(id, stop, await this.#liveChildrenOf(stored.header));
+  }
+
+  /** Also of children that ended when nobody could tell: their parent had left memory, and their engine died then. */
+  async #withEnds(receipt: StopReceipt): Promise<StopReceipt> {
+    for (const child of receipt.children) {
+      if (!isLive(child.status)) continue;
+      const header = await this.store.getHeader(child.executionId);
+      if (header !== null) child.status = header.status;
+    }
+    return receipt;
   }
 
   receiptChanged(host: ExecutionHost): void {
@@ -691,12 +983,22 @@ class Engine implements EngineApi, HostEnvironment {
     if (stopReport === null || this.#closed) return;
     const { receipt } = stopReport;
     this.#pursue(host);
+    // One write at a time: an older one must not arrive last.
+    if (this.#savingReceipts.has(stopReport)) return;
+    this.#savingReceipts.add(stopReport);
     stopReport.saved = true;
     this.store.putReceipt(receipt).then(
-      () => this.bus.receipt(receipt),
+      () => {
+        this.#savingReceipts.delete(stopReport);
+        this.bus.receipt(receipt);
+        if (!stopReport.saved) this.receiptChanged(host);
+      },
       (error: unknown) => {
         this.log.warn({ executionId: receipt.executionId, error: messageOf(error) }, 'a receipt waits for the store');
-        this.timers.at(this.clock.nowMs() + 1_000, () => this.receiptChanged(host));
+        this.timers.after(1_000, () => {
+          this.#savingReceipts.delete(stopReport);
+          this.receiptChanged(host);
+        });
       },
     );
   }
@@ -777,7 +1079,8 @@ class Engine implements EngineApi, HostEnvironment {
       throw new FullstopError('FS_NOT_FOUND', `no hold of workflow ${workflow.name} waits for a trigger "${name}"`);
     }
     const trigger = { id: this.ids.next(), executionId: id, name, payload, atMs: this.clock.nowMs() };
-    const outcome = await this.store.putTrigger(trigger);
+    const isHere = this.#isHere(id);
+    const outcome = await this.store.putTrigger(trigger, isHere);
     switch (outcome.kind) {
       case 'missing':
         throw new FullstopError('FS_NOT_FOUND', `no execution ${id}`);
@@ -790,15 +1093,23 @@ class Engine implements EngineApi, HostEnvironment {
       case 'duplicate':
         return { duplicate: true };
       case 'stored':
-        this.#wake(id);
-        // One that is on its way back may have been read before the trigger was stored.
-        void (this.#parked.get(id)?.waking ?? Promise.resolve()).then(() => this.#hosts.get(id)?.triggered(trigger));
+        if (isHere || this.#duties === null) this.#triggered(trigger);
+        else this.bus.tell({ kind: 'execution.triggered', executionId: id });
         return { duplicate: false };
     }
   }
 
+  #triggered(trigger: TriggerRow): void {
+    const { executionId } = trigger;
+    this.#wake(executionId);
+    // One that is on its way back may have been read before the trigger was stored.
+    const waking = this.#parked.get(executionId)?.waking ?? Promise.resolve();
+    void waking.then(() => this.#hosts.get(executionId)?.triggered(trigger));
+  }
+
   async setAdmission(paused: boolean): Promise<void> {
     await this.store.putSetting('admission', { paused });
+    if (this.#duties !== null) this.bus.tell({ kind: 'admission.changed' });
     this.#actor.send({ type: paused ? 'engine.pause' : 'engine.resume' });
     if (!paused) this.#admission.admit();
   }
@@ -809,6 +1120,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   async workflowChanged(project: string, name: string): Promise<void> {
     this.#workflows.changed(project, name);
+    if (this.#duties !== null) this.bus.tell({ kind: 'workflow.changed', project, name });
     await this.#schedules.refresh(project, name);
   }
 
@@ -821,6 +1133,11 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   forget(id: string): void {
+    this.#forgetHere(id);
+    if (this.#duties !== null) this.bus.tell({ kind: 'execution.deleted', executionId: id });
+  }
+
+  #forgetHere(id: string): void {
     this.#pursued.delete(id);
     this.dispatcher.forgetExecution(id);
   }
@@ -945,10 +1262,15 @@ class Engine implements EngineApi, HostEnvironment {
     for (const created of commit.creates) this.#adoptCreated(created.header.id);
   }
 
-  #adoptCreated(id: string): void {
+  /** `delayMs`: where its write may still be under way, until the next look; it doubles. */
+  #adoptCreated(id: string, delayMs = Number.POSITIVE_INFINITY): void {
     this.store
       .load(id)
       .then(async (stored) => {
+        if (stored === null && delayMs <= LATE_WRITE_MS) {
+          this.timers.after(delayMs, () => this.#adoptCreated(id, delayMs * 2));
+          return;
+        }
         if (stored === null || stored.header.endedAtMs !== null || this.#closed || this.#hosts.has(id)) return;
         const host = await this.#adopt(stored, false);
         if (host === null) return;
@@ -957,8 +1279,8 @@ class Engine implements EngineApi, HostEnvironment {
         this.#goOn(host);
       })
       .catch((error: unknown) => {
-        this.log.warn({ executionId: id, error: messageOf(error) }, 'a follow-up waits for the store');
-        this.timers.at(this.clock.nowMs() + 1_000, () => this.#adoptCreated(id));
+        this.log.warn({ executionId: id, error: messageOf(error) }, 'a new execution waits for the store');
+        this.timers.after(1_000, () => this.#adoptCreated(id, delayMs));
       });
   }
 
@@ -1018,7 +1340,7 @@ class Engine implements EngineApi, HostEnvironment {
     parked.waking = this.#bringBack(id, parked).catch((error: unknown) => {
       parked.waking = null;
       this.log.warn({ executionId: id, error: messageOf(error) }, 'a parked execution waits for the store');
-      this.timers.at(this.clock.nowMs() + 500, () => this.#wake(id));
+      this.timers.after(500, () => this.#wake(id));
     });
   }
 
@@ -1044,12 +1366,16 @@ class Engine implements EngineApi, HostEnvironment {
     if (retentionMs === 0) return;
     const beforeMs = this.clock.nowMs() - retentionMs;
     // Who has not confirmed by now never will, and nobody can ask.
-    for (const [id, { header }] of this.#pursued) if ((header.endedAtMs ?? beforeMs) < beforeMs) this.forget(id);
+    for (const [id, { header }] of this.#pursued) if ((header.endedAtMs ?? beforeMs) < beforeMs) this.#forgetHere(id);
     for (;;) {
       const deleted = await this.store.deleteEndedBefore(beforeMs, RETENTION_BATCH);
       if (deleted < RETENTION_BATCH || this.#closed) return;
     }
   }
+}
+
+function isFull(workflow: string, max: number): FullstopError {
+  return new FullstopError('FS_RATE', `${max} executions of ${workflow} run already: start it when one has ended`);
 }
 
 function isLive(status: ExecutionStatus): boolean {

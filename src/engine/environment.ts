@@ -52,6 +52,8 @@ export interface HostEnvironment extends EnginePorts {
   readonly stopGraceMs: number;
   readonly counters: EngineMetrics;
   draining(): boolean;
+  /** Others may own what this engine had: asked before anything that no commit decides. */
+  lapsed(): boolean;
   /** Calls `host.flush()` once at the end of the turn. */
   flushSoon(host: ExecutionHost): void;
   /** The commit that is on its way holds what the actors did so far. */

@@ -100,6 +100,8 @@ export class ExecutionHost implements ExecutionEdge {
   stopReport: StopReport | null = null;
   #stopWaits: { intent: StopIntent; path: DeliveryPath } | null = null;
   #reloading = false;
+  /** Built from its record, and not told how to go on: what workers say waits until then. */
+  #resting = false;
   #begun = false;
   #conclusions = 0;
   #giveUp: Verdict | null = null;
@@ -136,8 +138,18 @@ export class ExecutionHost implements ExecutionEdge {
     this.#machineValue = 'pending';
   }
 
+  #goesOn(): void {
+    if (!this.#resting) return;
+    this.#resting = false;
+    if (this.#reloading) return;
+    this.env.clock.defer(() => {
+      for (const run of this.#afterReload.splice(0)) run();
+    });
+  }
+
   /** Admission: starts the roots. */
   begin(): void {
+    this.#goesOn();
     this.#begun = true;
     this.header.startedAtMs = this.env.clock.nowMs();
     this.header.status = 'Running';
@@ -158,6 +170,7 @@ export class ExecutionHost implements ExecutionEdge {
    */
   restore(stored: RecoverableExecution, afterCrash: boolean): void {
     this.header = stored.header;
+    this.#resting = true;
     this.#afterCrash = this.#afterCrash || afterCrash;
     this.#pendingTriggers = stored.triggers;
     for (const { id } of stored.triggers) this.#triggersSeen.add(id);
@@ -291,6 +304,7 @@ export class ExecutionHost implements ExecutionEdge {
   /** After `restore`: goes on from the last commit. */
   resume(): void {
     if (this.over) return;
+    this.#goesOn();
     if (this.header.status === 'Pending') return;
     const ready: Ready[] = [];
     this.#collectReady(this.root, ready);
@@ -834,7 +848,7 @@ export class ExecutionHost implements ExecutionEdge {
 
   /** Tries again what the store did not answer. */
   #later(run: () => void): void {
-    this.env.timers.at(this.env.clock.nowMs() + STORE_RETRY_MS, run);
+    this.env.timers.after(STORE_RETRY_MS, run);
   }
 
   /** A read that waits until the store answers: a node does not fail because a database rests. */
@@ -854,12 +868,14 @@ export class ExecutionHost implements ExecutionEdge {
    * asked for is discarded.
    */
   reported(id: string, report: WorkReport): Promise<boolean> {
-    if (this.#reloading) {
+    if (this.#reloading || this.#resting) {
+      // A stop that follows finds it ended.
+      this.#desk.noteEnded(id, report);
       return new Promise((resolve) => {
         this.#afterReload.push(() => void this.reported(id, report).then(resolve));
       });
     }
-    const slot = this.#desk.take(id);
+    const slot = this.#desk.take(id, report);
     if (this.stopReport?.taskEnded(id, report, this.env.clock.nowMs())) {
       const ended = this.stopReport.lastEnded;
       if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);
@@ -955,14 +971,15 @@ export class ExecutionHost implements ExecutionEdge {
     slot.actor?.send({ type: 'work.aborted' });
   }
 
-  /** A restored node was told before, and the process that ran its task is gone: nobody else will say so. */
+  /** A restored node was told before: where its task has ended since, or went with its process, nobody else says so. */
   #taskGone(slot: Slot): void {
+    const id = slot.attemptId;
     const how = this.#desk.abort(slot);
-    if (how === 'told' || (how === 'unknown' && this.#desk.pursue(slot))) {
-      this.stopReport?.taskTold(slot, slot.attemptId);
-      return;
-    }
-    this.event('task.aborted', slot, { outcome: 'aborted' });
+    this.stopReport?.taskTold(slot, id);
+    if (how === 'told' || (how === 'unknown' && this.#desk.pursue(slot))) return;
+    const end: WorkReport = this.#desk.endOf(id) ?? { kind: 'aborted', outcome: 'aborted' };
+    this.stopReport?.taskEnded(id, end, this.env.clock.nowMs());
+    this.event('task.aborted', slot, { outcome: this.stopReport?.outcomeOf(id) ?? 'aborted' });
     this.deliver(slot, { type: 'work.aborted' });
   }
 
@@ -982,6 +999,7 @@ export class ExecutionHost implements ExecutionEdge {
       return;
     }
     this.stopReport.taskTold(slot, id);
+    if (how === 'asked') return;
     const outcome = how === 'ended' ? 'finishedFirst' : 'neverStarted';
     this.stopReport.taskEnded(id, { kind: 'aborted', outcome }, this.env.clock.nowMs());
   }
@@ -1137,7 +1155,7 @@ export class ExecutionHost implements ExecutionEdge {
       else this.deliver(inner, { type: 'execution.end', verdict });
     }
     // Whoever ignores that is written off, as after a stop.
-    this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () =>
+    this.env.timers.after(this.env.stopGraceMs, () =>
       this.enter(() => {
         if (slot.settled || slot.body !== body) return;
         for (const inner of [...this.live])
@@ -1203,6 +1221,12 @@ export class ExecutionHost implements ExecutionEdge {
   beginStop(path: DeliveryPath): void {
     const { stop } = this.header;
     if (stop === null || this.over) return;
+    this.#goesOn();
+    if (this.#committing || this.#reloading) {
+      // Something happened between its restoration and now: what becomes of that is known first.
+      this.#stopWaits = { intent: stop, path };
+      return;
+    }
     if (this.#stateValue() === 'stopping') {
       this.#goOnStopping(stop, path);
       return;
@@ -1215,8 +1239,12 @@ export class ExecutionHost implements ExecutionEdge {
     this.event('stop.delivered', null, { path });
     this.enter(() => {
       this.send({ type: 'execution.stop' }, null);
-      // Also those that a timeout had told before.
-      for (const slot of this.live) if (slot.stage === 'aborting') this.stopReport?.taskTold(slot, slot.attemptId);
+      // Also those that a timeout had told before, which may have ended since.
+      for (const slot of [...this.live]) {
+        if (slot.stage !== 'aborting') continue;
+        if (this.#desk.has(slot.attemptId)) this.stopReport?.taskTold(slot, slot.attemptId);
+        else this.#taskGone(slot);
+      }
       for (const [id, slot] of this.#desk.abandoned) this.stopReport?.taskTold(slot, id);
       this.stopReport?.halted(this.env.clock.nowMs());
       this.event('stop.halted', null, null);
@@ -1253,13 +1281,14 @@ export class ExecutionHost implements ExecutionEdge {
   /** Ends it early for another reason: its timeout, or its parent's node. */
   abort(verdict: Verdict): void {
     if (this.over || this.header.stop !== null) return;
+    this.#goesOn();
     this.enter(() => this.send({ type: 'execution.abort', verdict }, null));
     this.#armGrace();
   }
 
   #armGrace(): void {
     if (this.#graceTimer !== null) return;
-    this.#graceTimer = this.env.timers.at(this.env.clock.nowMs() + this.env.stopGraceMs, () => {
+    this.#graceTimer = this.env.timers.after(this.env.stopGraceMs, () => {
       this.#graceTimer = null;
       this.#writeOff();
     });
@@ -1319,7 +1348,7 @@ export class ExecutionHost implements ExecutionEdge {
         });
         for (const run of this.#afterReload.splice(0)) run();
       },
-      () => this.env.timers.at(this.env.clock.nowMs() + 200, () => this.#reload(path)),
+      () => this.env.timers.after(200, () => this.#reload(path)),
     );
   }
 
@@ -1354,11 +1383,13 @@ export class ExecutionHost implements ExecutionEdge {
   drop(): void {
     if (this.over) return;
     this.over = true;
+    this.stopReport = null;
     this.#desk.abortAll();
     this.env.takenBack(this);
     this.#forget();
     this.#disarm();
     this.env.dropped(this);
+    for (const run of this.#afterReload.splice(0)) run();
   }
 
   /**
@@ -1495,7 +1526,8 @@ export class ExecutionHost implements ExecutionEdge {
       executionId: header.id,
       epoch: header.owner.epoch,
       v: header.v + 1,
-      requestId: header.stop?.requestId ?? null,
+      // Until the halt it is a commit like any other: the store refuses it where a stop came first.
+      requestId: this.stopReport === null ? null : (header.stop?.requestId ?? null),
       header: patch,
       nodes,
       dropNodes: this.#dropNodes,
@@ -1543,7 +1575,7 @@ export class ExecutionHost implements ExecutionEdge {
         // Never success: the actors wait, the same commit is tried until the store takes it.
         this.env.counters.commitRetries += 1;
         const delayMs = Math.min(2_000, 100 * 2 ** Math.min(tries, 5));
-        this.env.timers.at(this.env.clock.nowMs() + delayMs, () => {
+        this.env.timers.after(delayMs, () => {
           if (!this.over && actor === this.actor && this.#committing) this.#commit(commit, effects, tries + 1);
         });
       },
@@ -1585,6 +1617,7 @@ export class ExecutionHost implements ExecutionEdge {
       else this.beginStop(path);
       return;
     }
+    if (this.env.lapsed()) return;
     try {
       for (const { slot, attempt } of effects) if (slot.attempt === attempt) this.#beginWork(slot);
     } catch (error) {

@@ -48,6 +48,15 @@ export class Schedules {
     }
   }
 
+  /** Definitions were saved by another engine. */
+  async refreshAll(): Promise<void> {
+    const known = new Set(this.#live.keys());
+    for (const { project, name, source } of await this.#options.store.listDefinitions(null)) {
+      const isScheduled = (source as { on?: { schedule?: unknown } }).on?.schedule !== undefined;
+      if (isScheduled || known.has(`${project}/${name}`)) await this.refresh(project, name);
+    }
+  }
+
   close(): void {
     this.#closed = true;
     for (const schedules of this.#live.values()) this.#disarm(schedules);

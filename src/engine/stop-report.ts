@@ -111,10 +111,10 @@ export class StopReport {
     const task = this.#tasks.get(id);
     if (task === undefined || !this.#open.delete(id)) return false;
     task.outcome = outcomeOf(report);
-    task.ms = this.#since(nowMs);
+    task.ms = task.outcome === 'agentRunsOn' ? null : this.#since(nowMs);
     this.saved = false;
     this.receipt.unconfirmed = this.#open.size;
-    this.lastEnded = { type: task.type, ms: task.ms };
+    this.lastEnded = task.ms === null ? null : { type: task.type, ms: task.ms };
     return true;
   }
 

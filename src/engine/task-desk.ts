@@ -4,6 +4,8 @@ import type { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import type { Slot } from './slot.ts';
 
+type TaskEnd = 'told' | 'withdrawn' | 'ended' | 'unknown' | 'asked';
+
 /** One log event's length in characters, and how many an attempt may have. */
 const LOG_CHARS_MAX = 65_536;
 const LOGS_MAX = 1_000;
@@ -21,6 +23,8 @@ export class TaskDesk {
   readonly #ended = new Map<string, WorkReport>();
   /** Told to end because their attempt timed out, and not heard of since. */
   readonly abandoned = new Map<string, Slot>();
+  /** Agents' tasks whose attempt timed out, and that is not durable yet. */
+  readonly #runOn = new Set<string>();
   /** For the next commit. */
   queued: TaskRow[] = [];
   dequeued: string[] = [];
@@ -52,10 +56,11 @@ export class TaskDesk {
   }
 
   /** The slot of a reported task, which is in flight no more. */
-  take(id: string): Slot | undefined {
+  take(id: string, report: WorkReport): Slot | undefined {
     const slot = this.#inFlight.get(id);
     this.#inFlight.delete(id);
-    this.abandoned.delete(id);
+    // Should the timeout that told it be taken back, this is how it ended.
+    if (this.abandoned.delete(id)) this.#ended.set(id, report);
     return slot;
   }
 
@@ -66,6 +71,7 @@ export class TaskDesk {
   /** Everything is durable. */
   durable(): void {
     this.#ended.clear();
+    this.#runOn.clear();
   }
 
   forgetUnsaved(): void {
@@ -91,7 +97,9 @@ export class TaskDesk {
     const task = this.#taskOf(slot);
     const { type, where } = slot.node.type;
     const capability = where === 'agent' ? `agent:${String(task.with['pool'])}` : type;
-    slot.queuedTask = { id: task.id, capability, task, queuedAtMs: this.#host.env.clock.nowMs(), claim: null };
+    const { clock, dispatcher } = this.#host.env;
+    slot.queuedTask = { id: task.id, capability, task, queuedAtMs: clock.nowMs(), claim: null };
+    if (dispatcher.remote !== null) slot.queuedTask.engine = dispatcher.remote.engine;
     this.queued.push(slot.queuedTask);
   }
 
@@ -163,7 +171,8 @@ export class TaskDesk {
   /** A restored node: its task may still be in the queue, or in somebody's hands. */
   restore(slot: Slot, data: { queued?: boolean; worker?: string | null; agent?: string | null } | null): void {
     const id = slot.attemptId;
-    if (this.#inFlight.has(id)) this.#inFlight.set(id, slot);
+    // A timeout that told it may have been taken back.
+    if (this.#inFlight.has(id) || this.abandoned.delete(id)) this.#inFlight.set(id, slot);
     if (data?.queued !== true) return;
     const row = this.#host.env.dispatcher.restore(id, this.#ownerOf(id));
     slot.queuedTask = row ?? { id, capability: '', task: this.#taskOf(slot), queuedAtMs: 0, claim: null };
@@ -178,7 +187,8 @@ export class TaskDesk {
     const claim = slot.queuedTask?.claim ?? null;
     if (claim === null || slot.claimedBy !== null) return;
     slot.claimedBy = claim.worker;
-    this.#host.claimed(slot, claim.worker, claim.atMs);
+    // The clock of another engine says nothing here.
+    this.#host.claimed(slot, claim.worker, claim.via === undefined ? claim.atMs : this.#host.env.clock.nowMs());
   }
 
   #armQueueTimeout(slot: Slot, row: TaskRow): void {
@@ -188,9 +198,13 @@ export class TaskDesk {
     const { timers, dispatcher } = this.#host.env;
     slot.queueTimer = timers.at(row.queuedAtMs + queueTimeoutMs, () => {
       slot.queueTimer = null;
-      if (slot.claimedBy !== null || dispatcher.abort(row.id) !== 'withdrawn') return;
-      this.#inFlight.delete(row.id);
-      this.#host.workFailed(slot, attempt, `no worker claimed it within ${queueTimeoutMs} ms`, 'FS_TIMEOUT', true);
+      if (slot.claimedBy !== null) return;
+      dispatcher.withdraw(row.id, () => {
+        // The host may have been built anew meanwhile.
+        const now = this.#inFlight.get(row.id) ?? slot;
+        this.#inFlight.delete(row.id);
+        this.#host.workFailed(now, attempt, `no worker claimed it within ${queueTimeoutMs} ms`, 'FS_TIMEOUT', true);
+      });
     });
   }
 
@@ -214,12 +228,18 @@ export class TaskDesk {
 
   /**
    * Ends a task for real: `told`, its report follows; `withdrawn`, nobody had it; `ended`, it had reported;
-   * `unknown`, it was never handed out, or the process that ran it is gone.
+   * `unknown`, it was never handed out, or the process that ran it is gone; `asked`, whether an agent of another
+   * engine has it, a report follows.
    */
-  abort(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
+  abort(slot: Slot): TaskEnd {
     const id = slot.attemptId;
     this.release(slot);
-    if (!this.#inFlight.has(id)) return this.#ended.has(id) ? 'ended' : 'unknown';
+    if (this.#runOn.has(id)) return 'told';
+    if (this.#ended.has(id)) {
+      this.#inFlight.delete(id);
+      return 'ended';
+    }
+    if (!this.#inFlight.has(id)) return 'unknown';
     if (slot.queuedTask === null) {
       this.#host.env.work.abort(id);
       return 'told';
@@ -230,10 +250,13 @@ export class TaskDesk {
   }
 
   /** As `abort`, and its report is of no interest. */
-  abandon(slot: Slot): 'told' | 'withdrawn' | 'ended' | 'unknown' {
+  abandon(slot: Slot): TaskEnd {
     const how = this.abort(slot);
-    this.#inFlight.delete(slot.attemptId);
-    if (how === 'told' && slot.node.type.where === 'worker') this.abandoned.set(slot.attemptId, slot);
+    const id = slot.attemptId;
+    this.#inFlight.delete(id);
+    if (how !== 'told') return how;
+    if (slot.node.type.where === 'agent') this.#runOn.add(id);
+    else this.abandoned.set(id, slot);
     return how;
   }
 
@@ -249,9 +272,13 @@ export class TaskDesk {
     return true;
   }
 
+  /** This engine has no say in them any more. */
   abortAll(): void {
+    const { work, dispatcher } = this.#host.env;
     for (const [id, slot] of this.#inFlight) {
-      if (slot.queuedTask === null) this.#host.env.work.abort(id);
+      if (slot.queuedTask === null) work.abort(id);
+      else dispatcher.disown(id);
     }
+    for (const id of this.abandoned.keys()) dispatcher.disown(id);
   }
 }

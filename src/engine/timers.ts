@@ -6,15 +6,22 @@ export interface Timer {
   run: (() => void) | null;
 }
 
+/** Between two looks at the wall clock: one that was set forward is noticed within this time. */
+const LOOK_MS = 1_000;
+
 /**
  * Absolute instants on one clock timer: a binary heap, so that 10,000 parked executions cost one system timer.
  *
  * Never fires early. A cancelled timer stays in the heap until its instant or until half of it is dead.
+ *
+ * Instants are the wall clock's, which may be set back by an hour: what an engine does by itself again and again, or
+ * allows somebody else for an answer, is counted with `after` instead.
  */
 export class Timers {
   readonly #clock: Clock;
   #heap: Timer[] = [];
   #cancelled = 0;
+  readonly #intervals = new Map<Timer, TimerHandle>();
   #handle: TimerHandle = null;
   #armedAtMs = Number.POSITIVE_INFINITY;
 
@@ -29,9 +36,27 @@ export class Timers {
     return timer;
   }
 
+  /** `ms` from now, whatever becomes of the wall clock meanwhile. */
+  after(ms: number, run: () => void): Timer {
+    const timer: Timer = { atMs: this.#clock.nowMs() + ms, run };
+    const handle = this.#clock.setTimer(ms, () => {
+      this.#intervals.delete(timer);
+      timer.run = null;
+      run();
+    });
+    this.#intervals.set(timer, handle);
+    return timer;
+  }
+
   cancel(timer: Timer): void {
     if (timer.run === null) return;
     timer.run = null;
+    const interval = this.#intervals.get(timer);
+    if (interval !== undefined) {
+      this.#clock.clearTimer(interval);
+      this.#intervals.delete(timer);
+      return;
+    }
     this.#cancelled += 1;
     if (this.#cancelled > 64 && this.#cancelled * 2 > this.#heap.length) {
       const alive = this.#heap.filter((entry) => entry.run !== null);
@@ -43,6 +68,8 @@ export class Timers {
 
   close(): void {
     this.#heap = [];
+    for (const interval of this.#intervals.values()) this.#clock.clearTimer(interval);
+    this.#intervals.clear();
     if (this.#handle !== null) this.#clock.clearTimer(this.#handle);
     this.#handle = null;
     this.#armedAtMs = Number.POSITIVE_INFINITY;
@@ -55,7 +82,8 @@ export class Timers {
     const first = this.#heap[0];
     if (first === undefined) return;
     this.#armedAtMs = first.atMs;
-    this.#handle = this.#clock.setTimer(Math.max(0, first.atMs - this.#clock.nowMs()), () => this.#fire());
+    const leftMs = first.atMs - this.#clock.nowMs();
+    this.#handle = this.#clock.setTimer(Math.min(LOOK_MS, Math.max(0, leftMs)), () => this.#fire());
   }
 
   #fire(): void {

@@ -48,6 +48,12 @@ export class Workflows {
     for (const key of this.#compiled.keys()) if (key.startsWith(`${project}/${name}@`)) this.#compiled.delete(key);
   }
 
+  /** Any of them may have a newer version, or another switch. */
+  forgetLast(): void {
+    this.#last.clear();
+    this.#compiled.clear();
+  }
+
   #compile(row: DefinitionRow): KnownWorkflow {
     const key = `${row.project}/${row.name}@${row.hash}`;
     const known = this.#compiled.get(key);

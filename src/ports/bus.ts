@@ -1,4 +1,5 @@
 import type { ExecutionEvent, ExecutionItem, StopReceipt } from '../wire.ts';
+import type { WorkReport } from './work.ts';
 
 /**
  * Announces what is durable. A hint, never the truth: any message may be lost, doubled or late.
@@ -52,6 +53,8 @@ export type EngineHint =
   | { kind: 'task.changed'; executionId: string; taskId: string }
   /** Its worker is connected to the engine `via`, and is to end it. */
   | { kind: 'task.cancel'; via: string; taskId: string }
+  /** It had no row any more when it ended: its execution's owner `to` knows who waits for that. `counts`: a result. */
+  | { kind: 'task.ended'; to: string; taskId: string; report: WorkReport; counts: boolean }
   | {
       kind: 'task.log';
       executionId: string;

@@ -2,6 +2,8 @@
 export interface Clock {
   /** Wall-clock milliseconds since the Unix epoch. */
   nowMs(): number;
+  /** Milliseconds since some moment: for spans. Nobody sets it, and it goes on while the process stands still. */
+  monotonicMs(): number;
   /** Calls `run` once, `delayMs` from now at the earliest; 0 is the next turn. The handle cancels it. */
   setTimer(delayMs: number, run: () => void): TimerHandle;
   clearTimer(handle: TimerHandle): void;

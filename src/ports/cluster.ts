@@ -70,7 +70,10 @@ export interface TaskState {
 export interface ClusterStore {
   /** Renews the lease (the first time: joins) and tells who else is there. Drops rows that are of no use after an hour. */
   beat(beat: EngineBeat): Promise<ClusterView>;
-  /** Declares an engine dead whose silence exceeds its lease in the store's time; false: it is alive, or unknown. */
+  /**
+   * Declares an engine dead whose silence exceeds its lease in the store's time; false: it is alive, or unknown.
+   * True also for one that was declared dead before.
+   */
   declareDead(engineId: string): Promise<boolean>;
   /** This engine hands over what it owns: it writes nothing more. */
   leave(engineId: string): Promise<void>;
@@ -78,7 +81,7 @@ export interface ClusterStore {
   requestDrain(engineId: string): Promise<boolean>;
 
   /**
-   * Roots of trees that hold a live execution whose owner is one of `from`, at most `limit`, oldest first.
+   * Roots of trees that hold a live execution whose owner is one of `from`, at most `limit`, by id.
    * The root of an execution is its outermost ancestor, or itself.
    */
   listOrphans(from: string[], limit: number): Promise<string[]>;
@@ -91,7 +94,10 @@ export interface ClusterStore {
    * reply answers the same).
    */
   takeOver(roots: string[], from: string[], to: string): Promise<RecoverableExecution[]>;
-  /** Takes an execution that is offered to `to`: owner `to`, epoch + 1. null: it is not offered to it, or has ended. */
+  /**
+   * Takes an execution that is offered to `to`: owner `to`, epoch + 1. null: it is not offered to it, or has ended.
+   * Where `to` owns it already and nothing of it is offered, the answer is the execution as it is (a lost reply).
+   */
   acceptOffer(executionId: string, to: string): Promise<RecoverableExecution | null>;
   /** Live executions owned by `engine` whose offer to somebody else is older than `olderThanMs`: their offers are taken back. */
   takeBackOffers(engine: string, olderThanMs: number): Promise<RecoverableExecution[]>;
@@ -101,7 +107,10 @@ export interface ClusterStore {
   /** The owner has these triggers in hand: `waiting` does not tell of them again. */
   markDelivered(triggerIds: string[]): Promise<void>;
 
-  /** A place among the `max` executions that run at once of a workflow; true also where it has one. */
+  /**
+   * A place among the `max` executions that run at once of a workflow; true also where it has one. The place of an
+   * execution that has ended, or is gone, is free, whoever forgot to give it back.
+   */
   takePlace(project: string, workflow: string, executionId: string, max: number): Promise<boolean>;
   givePlaceBack(project: string, workflow: string, executionId: string): Promise<void>;
 

@@ -1,5 +1,6 @@
 /** Who is asking, and what they may do: keys, roles, projects, and the browser's session. */
 import { hash, randomBytes } from 'node:crypto';
+import type { IncomingHttpHeaders } from 'node:http';
 import { FullstopError } from '../errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { ExecutionStore } from '../ports/store.ts';
@@ -94,9 +95,12 @@ export class Access {
   }
 
   /** The caller of a browser that came by the first-visit link. */
-  bySession(cookies: string | undefined): Caller | null {
-    const value = cookies?.match(/(?:^|;\s*)fullstop_session=([\w-]+)/)?.[1];
-    if (value === undefined) return null;
+  bySession({ cookie, host }: IncomingHttpHeaders): Caller | null {
+    if (cookie === undefined) return null;
+    const name = `${sessionCookie(host)}=`;
+    const found = cookie.split(';').find((pair) => pair.trimStart().startsWith(name));
+    if (found === undefined) return null;
+    const value = found.trim().slice(name.length);
     return (this.#sessions.get(hashKey(value)) ?? 0) > this.#clock.nowMs() ? FIRST_ADMIN : null;
   }
 
@@ -108,11 +112,11 @@ export class Access {
   }
 
   /** The `Set-Cookie` of a new session; null when the token was used before or never was one. */
-  redeemFirstVisit(token: string): string | null {
+  redeemFirstVisit(token: string, host: string | undefined): string | null {
     if (!this.#firstVisits.delete(hashKey(token))) return null;
     const value = randomBytes(32).toString('base64url');
     this.#sessions.set(hashKey(value), this.#clock.nowMs() + SESSION_MS);
-    return `${SESSION_COOKIE}=${value}; Path=/; HttpOnly; SameSite=Strict`;
+    return `${sessionCookie(host)}=${value}; Path=/; HttpOnly; SameSite=Strict`;
   }
 
   /** A deleted key is nobody's from now on. */
@@ -136,9 +140,15 @@ export class Access {
   }
 }
 
+/** Cookies do not tell ports apart: engines of one machine would take each other's session away. */
+function sessionCookie(host: string | undefined): string {
+  const port = /:(\d+)$/.exec(host ?? '')?.[1];
+  return port === undefined ? SESSION_COOKIE : `${SESSION_COOKIE}_${port}`;
+}
+
 /** Its key is in no store, and is never deleted. */
-export function isFirstAdmin(caller: Caller): boolean {
-  return caller.keyId === FIRST_ADMIN.keyId;
+export function isFirstAdmin({ keyId }: Pick<Caller, 'keyId'>): boolean {
+  return keyId === FIRST_ADMIN.keyId;
 }
 
 /** The key the server was started with. */

@@ -58,9 +58,9 @@ export function createHttp({ context, origins, metrics, verbs }: HttpOptions): F
   app.addHook('onRequest', (request, _reply, done) => {
     const refused = origins.refuseHost(request.headers.host);
     if (refused !== null) return done(refused);
-    const { authorization, cookie } = request.headers;
+    const { authorization } = request.headers;
     const caller =
-      authorization === undefined ? context.access.bySession(cookie) : context.access.byHeader(authorization);
+      authorization === undefined ? context.access.bySession(request.headers) : context.access.byHeader(authorization);
     if (caller !== null && authorization === undefined && request.method !== 'GET') {
       const crossed = origins.refuseCrossSite(request.headers);
       if (crossed !== null) return done(crossed);
@@ -206,7 +206,7 @@ function addPages(app: FastifyInstance, context: Context, metrics: Metrics): voi
 
   app.get('/first-visit', (request, reply) => {
     const { token } = request.query as { token?: unknown };
-    const cookie = typeof token === 'string' ? context.access.redeemFirstVisit(token) : null;
+    const cookie = typeof token === 'string' ? context.access.redeemFirstVisit(token, request.headers.host) : null;
     if (cookie === null) {
       throw new FullstopError(
         'FS_UNAUTHENTICATED',

@@ -11,6 +11,7 @@ import { INSPECT_PATH, type Pass } from './inspection-tokens.ts';
 import type { Origins } from './origins.ts';
 import { stately } from './stately.ts';
 import { statelyV4 } from './stately-v4.ts';
+import { isHere } from './verbs/scope.ts';
 import type { Context, Verb } from './verbs/verb.ts';
 import { STOP_EVENT, type ViewerProtocol } from './viewer-protocol.ts';
 
@@ -152,8 +153,9 @@ class Viewer {
     try {
       const keys = isFirstAdmin(caller) ? null : await this.#context.store.listKeys(caller.project);
       const known = keys === null || keys.some(({ id }) => id === caller.keyId);
-      const there = known && (await this.#context.store.getHeader(executionId)) !== null;
-      return there && this.#context.inspections.isGood(this.pass);
+      const header = known ? await this.#context.store.getHeader(executionId) : null;
+      // Its actors may have gone to another engine.
+      return header !== null && isHere(this.#context, header) && this.#context.inspections.isGood(this.pass);
     } catch (error) {
       this.#context.logger.warn({ executionId, error: messageOf(error) }, 'an inspection was not checked');
       return false;

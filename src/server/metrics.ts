@@ -1,5 +1,6 @@
 /** Prometheus metrics. The library is loaded at the first scrape: until then only stop latencies are kept. */
 import type { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { BusCounters } from '../adapters/socket-io/bus.ts';
 import type { EngineApi } from '../engine/api.ts';
 
 /** Stopped nodes kept for the first scrape; those before them are not counted. */
@@ -14,9 +15,12 @@ export class Metrics {
   #waiting: { type: string; ms: number }[] = [];
   #loaded: Promise<Loaded> | null = null;
 
-  constructor(engine: EngineApi, inspections: { readonly refused: number }) {
+  readonly #bus: { counters(): BusCounters };
+
+  constructor(engine: EngineApi, inspections: { readonly refused: number }, bus: { counters(): BusCounters }) {
     this.#engine = engine;
     this.#inspections = inspections;
+    this.#bus = bus;
     engine.metrics().onNodeStopped = (type, ms) => {
       if (this.#waiting.length < WAITING_MAX) this.#waiting.push({ type, ms });
     };
@@ -73,6 +77,27 @@ export class Metrics {
       registers,
       collect(this: Gauge<'status'>) {
         for (const [status, count] of Object.entries(engine.metrics().live)) this.set({ status }, count);
+      },
+    });
+    const bus = this.#bus;
+    new prom.Counter({
+      name: 'fullstop_bus_messages_total',
+      help: 'Messages to and from other engines; dropped ones could not leave, doubled ones came again',
+      labelNames: ['what'],
+      registers,
+      collect(this: Counter<'what'>) {
+        const { sent, received, dropped, doubled } = bus.counters();
+        this.reset();
+        for (const [what, count] of Object.entries({ sent, received, dropped, doubled })) this.inc({ what }, count);
+      },
+    });
+    counter('fullstop_bus_gaps_total', 'Times that messages of others may have been missed', () => bus.counters().gaps);
+    new prom.Gauge({
+      name: 'fullstop_bus_engines',
+      help: 'Other engines that are heard now',
+      registers,
+      collect(this: Gauge) {
+        this.set(bus.counters().others);
       },
     });
     const stops = new prom.Histogram({

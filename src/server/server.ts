@@ -18,6 +18,7 @@ import { Origins } from './origins.ts';
 import { createSockets, type Sockets } from './sockets.ts';
 import { verbs } from './verbs/table.ts';
 import type { Context } from './verbs/verb.ts';
+import { watchKeys } from './watch-keys.ts';
 import { openWorkerNamespaces, type WorkerTimes } from './workers.ts';
 
 export interface ServerOptions {
@@ -48,6 +49,8 @@ export interface RunningServer {
   url: string;
   /** Opens the first visitor's session, once. */
   firstVisitUrl: string;
+  /** Workers and agents connect again. */
+  hangUpOnWorkers(): void;
   /** Hangs up on everybody and resolves when the port is free. */
   close(): Promise<void>;
 }
@@ -61,6 +64,9 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
   const { inspectOrigins = [] } = config;
   const inspections = new InspectionTokens(clock, inspectOrigins !== null);
   const keyed: Pick<Sockets, 'closeSocketsOf'>[] = [];
+  const closeSocketsHere = (keyId: string): void => {
+    for (const one of keyed) one.closeSocketsOf(keyId);
+  };
   const context: Context = {
     store,
     engine,
@@ -69,15 +75,16 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
     ids,
     access,
     audit,
-    frozenSets: new FrozenSets(clock, ids),
+    frozenSets: new FrozenSets(clock, ids, store),
     inspections,
     closeSocketsOf(keyId) {
-      for (const one of keyed) one.closeSocketsOf(keyId);
+      closeSocketsHere(keyId);
+      bus.tell({ kind: 'key.deleted', id: keyId });
     },
     drainMs: config.drainMs,
     logger,
   };
-  const http = createHttp({ context, origins, metrics: new Metrics(engine, inspections), verbs });
+  const http = createHttp({ context, origins, metrics: new Metrics(engine, inspections, bus), verbs });
   const sockets = createSockets(http.server, { context, origins, bus, verbs });
   const { io } = sockets;
   const inspectSocket = openInspectSocket(http.server, { context, origins, allowed: inspectOrigins ?? [], verbs });
@@ -86,13 +93,26 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
     const times = options.workerTimes;
     keyed.push(openWorkerNamespaces(io, { context, gate: workers, bus, ...(times === undefined ? {} : { times }) }));
   }
+  const forget = (keyId: string): void => {
+    access.forget(keyId);
+    closeSocketsHere(keyId);
+  };
+  bus.onHint((hint) => {
+    if (hint.kind === 'key.deleted') forget(hint.id);
+  });
+  const watch = store.cluster === null ? null : watchKeys({ store, logger, inUse: () => sockets.keysInUse(), forget });
   await http.listen({ host: config.host, port: config.port });
   const { port } = http.server.address() as AddressInfo;
   const url = `http://${addressOf(config.host)}:${port}`;
   return {
     url,
     firstVisitUrl: url + access.createFirstVisit(),
+    hangUpOnWorkers() {
+      for (const name of ['/workers', '/agents']) if (workers !== null) io.of(name).disconnectSockets(true);
+    },
     async close() {
+      watch?.close();
+      sockets.close();
       inspectSocket.close();
       io.disconnectSockets(true);
       io.engine.close();

@@ -98,6 +98,7 @@ const Engine = z.strictObject({
   status: z.enum(['starting', 'serving', 'draining', 'stopped']),
   executions: z.strictObject({ running: count, pending: count, parked: count }),
   version: z.string(),
+  url: z.string().nullable(),
 });
 
 const Worker = z.strictObject({

@@ -33,6 +33,9 @@ export interface SocketOptions {
 export interface Sockets {
   io: Server;
   closeSocketsOf(keyId: string): void;
+  /** Ids of the keys that connected clients came with. */
+  keysInUse(): string[];
+  close(): void;
 }
 
 interface SocketData {
@@ -59,6 +62,7 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
   const namespace = io.of('/') as unknown as Namespace<never, never, never, SocketData>;
   const subscriptions = new Subscriptions(context.store, context.logger);
   bus.attach(io.of('/'), (executionId, event) => subscriptions.announce(executionId, event));
+  bus.onGap(() => subscriptions.missed());
   const table = new Map<string, (socket: ClientSocket, caller: Caller, payload: unknown) => Promise<Outcome>>();
   for (const verb of verbs) {
     table.set(verb.name, async (_socket, caller, payload) => {
@@ -124,13 +128,21 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
     return run(socket, caller, payload);
   }
 
-  return { io, closeSocketsOf: (keyId) => namespace.in(keyRoom(keyId)).disconnectSockets(true) };
+  return {
+    io,
+    closeSocketsOf: (keyId) => namespace.in(keyRoom(keyId)).disconnectSockets(true),
+    keysInUse() {
+      const rooms = [...namespace.adapter.rooms.keys()].filter((room) => room.startsWith(KEY));
+      return rooms.map((room) => room.slice(KEY.length));
+    },
+    close: () => subscriptions.close(),
+  };
 }
 
 /** Who a socket belongs to now: asked again at each event, so that a deleted key is nobody's at once. */
 async function identify(context: Context, socket: ClientSocket): Promise<Caller | null> {
   const { token } = socket.data;
-  return token === null ? context.access.bySession(socket.handshake.headers.cookie) : context.access.byKey(token);
+  return token === null ? context.access.bySession(socket.handshake.headers) : context.access.byKey(token);
 }
 
 function subscriptionVerbs(context: Context, subscriptions: Subscriptions) {
@@ -197,9 +209,11 @@ function mustSee(caller: Caller, name: string): void {
   }
 }
 
+const KEY = 'key:';
+
 /** Every socket that came with a key, in each namespace. */
 export function keyRoom(keyId: string): string {
-  return `key:${keyId}`;
+  return KEY + keyId;
 }
 
 /** Socket.IO sends `data` of a middleware's error to the client. */

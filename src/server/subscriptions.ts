@@ -4,6 +4,9 @@
  * A subscription reads the store until it has everything that was announced, then takes events as they are
  * announced. Whatever breaks the sequence (a lost announcement, a client that reads slowly) sends it back to
  * the store: nothing is buffered here, and each event is sent once and in order.
+ *
+ * What another engine announces may be lost on its way. Where engines share the store, it is asked every now and then
+ * how far the followed executions have come: one look for all of them.
  */
 
 import type { Logger } from 'pino';
@@ -18,6 +21,10 @@ import type { ExecutionEvent } from '../wire.ts';
 const PAGE = 500;
 /** Packets that may wait for the client before its events are left in the store. */
 const WAITING_MAX = 1_000;
+/** Between two looks at how far followed executions have come, where others may own them. */
+const LOOK_MS = 1_500;
+/** Executions of one look. */
+const LOOK_PAGE = 1_000;
 /** Until the store is asked again after it failed, or had not yet what was announced. */
 const RETRY_MS = 200;
 
@@ -26,6 +33,9 @@ export class Subscriptions {
   readonly #logger: Logger;
   /** By execution, then by socket id. */
   readonly #all = new Map<string, Map<string, Subscription>>();
+  #timer: NodeJS.Timeout | null = null;
+  #looking = false;
+  #closed = false;
 
   constructor(store: ExecutionStore, logger: Logger) {
     this.#store = store;
@@ -40,6 +50,7 @@ export class Subscriptions {
     ofExecution.set(socket.id, subscription);
     this.#all.set(executionId, ofExecution);
     subscription.read();
+    this.#lookLater();
   }
 
   end(socket: Socket, executionId: string): void {
@@ -54,6 +65,49 @@ export class Subscriptions {
     if (ofExecution === undefined) return;
     for (const subscription of ofExecution.values()) subscription.announce(event);
   }
+
+  /** Announcements may have been missed. */
+  missed(): void {
+    void this.#look();
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+  }
+
+  #lookLater(): void {
+    if (this.#store.cluster === null || this.#timer !== null || this.#closed || this.#all.size === 0) return;
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      void this.#look().then(() => this.#lookLater());
+    }, LOOK_MS);
+    this.#timer.unref();
+  }
+
+  async #look(): Promise<void> {
+    if (this.#looking) return;
+    this.#looking = true;
+    try {
+      const ids = [...this.#all].flatMap(([id, ofExecution]) =>
+        [...ofExecution.values()].some((subscription) => subscription.waits) ? [id] : [],
+      );
+      for (let at = 0; at < ids.length && !this.#closed; at += LOOK_PAGE) {
+        const { items } = await this.#store.listExecutions({
+          project: null,
+          ids: ids.slice(at, at + LOOK_PAGE),
+          withChildren: true,
+          limit: LOOK_PAGE,
+        });
+        for (const { id, seq } of items)
+          for (const subscription of this.#all.get(id)?.values() ?? []) subscription.reached(seq);
+      }
+    } catch (error) {
+      this.#logger.debug({ error: messageOf(error) }, 'followed executions were not looked at');
+    } finally {
+      this.#looking = false;
+    }
+  }
 }
 
 class Subscription {
@@ -67,6 +121,8 @@ class Subscription {
   #announced = 0;
   #reading = false;
   #closed = false;
+  /** Its execution's last event was sent. */
+  #ended = false;
 
   constructor(store: ExecutionStore, logger: Logger, socket: Socket, executionId: string, from: number) {
     this.#store = store;
@@ -81,6 +137,17 @@ class Subscription {
     if (this.#reading || event.seq <= this.#last) return;
     if (event.seq === this.#last + 1 && waitingPackets(this.#socket) < WAITING_MAX) this.#send(event);
     else this.read();
+  }
+
+  /** It has what was announced, and more may come. */
+  get waits(): boolean {
+    return !this.#reading && !this.#ended;
+  }
+
+  /** The store has events up to this one. */
+  reached(seq: number): void {
+    if (seq > this.#announced) this.#announced = seq;
+    if (!this.#reading && !this.#closed && seq > this.#last) this.read();
   }
 
   close(): void {
@@ -117,6 +184,8 @@ class Subscription {
 
   #send(event: ExecutionEvent): void {
     this.#last = event.seq;
+    // The terminal event is the last one.
+    if (event.type === 'execution.completed' || event.type === 'execution.failed') this.#ended = true;
     this.#socket.emit('execution.event', { executionId: this.#executionId, event });
   }
 

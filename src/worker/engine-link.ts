@@ -37,6 +37,7 @@ export interface LinkHandlers {
 }
 
 export interface EngineLinkOptions {
+  /** Of an engine, or of several with commas: tried in turn. */
   url: string;
   namespace: '/workers' | '/agents';
   /** Of the handshake: `token`, and what else the namespace takes. */
@@ -59,7 +60,10 @@ export class EngineLink {
   readonly #options: EngineLinkOptions;
   readonly #clock: Clock;
   readonly #handlers: LinkHandlers;
-  readonly #socket: Socket;
+  readonly #urls: string[];
+  /** Of the connection that stands, or is tried. */
+  #url: string;
+  #socket: Socket;
   /** Results that were not answered, oldest first, by task and token. */
   readonly #outbox = new Map<string, Outgoing>();
   #logs: LogMessage[] = [];
@@ -82,8 +86,15 @@ export class EngineLink {
     this.#options = options;
     this.#clock = options.clock;
     this.#handlers = options.handlers;
-    this.#socket = io(options.url + options.namespace, {
-      auth: options.auth,
+    this.#urls = options.url.split(',');
+    this.#url = this.#urls[0] as string;
+    this.#socket = this.#open();
+  }
+
+  #open(): Socket {
+    const { namespace, auth } = this.#options;
+    const socket = io(this.#url + namespace, {
+      auth,
       transports: ['websocket', 'polling'],
       tryAllTransports: true,
       forceNew: true,
@@ -92,12 +103,23 @@ export class EngineLink {
       reconnectionDelayMax: RECONNECT_MAX_MS,
       timeout: 5_000,
     });
-    this.#socket.on('connect', () => void this.sayHello());
-    this.#socket.on('connect_error', (error) => this.#notConnected(error));
-    this.#socket.on('disconnect', (reason) => this.#disconnected(reason));
-    this.#socket.on('task.run', ({ task, token }: { task: Task; token: string }) => this.#handlers.run(task, token));
-    this.#socket.on('task.cancel', ({ taskId }: { taskId: string }) => this.#handlers.cancel(taskId));
-    this.#socket.on('STOP', ({ executionId }: { executionId: string }) => this.#handlers.stop(executionId));
+    socket.on('connect', () => void this.sayHello());
+    socket.on('connect_error', (error) => this.#notConnected(error));
+    socket.on('disconnect', (reason) => this.#disconnected(reason));
+    socket.on('task.run', ({ task, token }: { task: Task; token: string }) => this.#handlers.run(task, token));
+    socket.on('task.cancel', ({ taskId }: { taskId: string }) => this.#handlers.cancel(taskId));
+    socket.on('STOP', ({ executionId }: { executionId: string }) => this.#handlers.stop(executionId));
+    return socket;
+  }
+
+  /** To the next engine, where several are known. */
+  #turn(): void {
+    if (this.#urls.length === 1) return;
+    const former = this.#socket;
+    former.off();
+    former.disconnect();
+    this.#url = this.#urls[(this.#urls.indexOf(this.#url) + 1) % this.#urls.length] as string;
+    this.#socket = this.#open();
   }
 
   connect(): void {
@@ -192,7 +214,7 @@ export class EngineLink {
       this.#logChars = 0;
       this.#repeatAll();
       this.#beatLater(welcome.heartbeatMs);
-      this.#options.log.info({ url: this.#options.url, held: held.length, kept: welcome.keep.length }, 'connected');
+      this.#options.log.info({ url: this.#url, held: held.length, kept: welcome.keep.length }, 'connected');
     }
     this.#changed();
   }
@@ -308,9 +330,13 @@ export class EngineLink {
   }
 
   #notConnected(error: Error & { data?: unknown }): void {
-    if (!this.#missed) this.#options.log.warn({ url: this.#options.url, error: error.message }, 'no engine: trying on');
+    if (!this.#missed) this.#options.log.warn({ url: this.#url, error: error.message }, 'no engine: trying on');
     this.#missed = true;
-    if (this.#socket.active) return;
+    if (this.#socket.active) {
+      // The library tries again, and knows one address.
+      if (this.#urls.length > 1) this.#connectLater();
+      return;
+    }
     // The server refused this socket: the library does not try again by itself.
     const refused = toError(error.data);
     const final = refused !== null && !refused.retryable && refused.code !== 'FS_INTERNAL';
@@ -336,7 +362,9 @@ export class EngineLink {
   #connectLater(afterMs = RECONNECT_MS): void {
     this.#cancel(this.#reconnectTimer);
     this.#reconnectTimer = this.#clock.setTimer(afterMs * (1 + Math.random()), () => {
-      if (this.#over === null) this.#socket.connect();
+      if (this.#over !== null) return;
+      this.#turn();
+      this.#socket.connect();
     });
   }
 

@@ -19,6 +19,7 @@ const EXIT_MS = 30_000;
 const ANSWERS_MS = 5_000;
 
 export interface WorkerOptions {
+  /** Of an engine, or of several with commas: tried in turn. */
   url: string;
   key: string;
   /** Node types that it offers; of an agent its tools, for display. */

@@ -749,6 +749,24 @@ describe('command line', () => {
       expect(found['secrets']).to.match(/^false cannot read .*missing/);
     });
 
+    it('says that the database of several engines is not there, without its password', async () => {
+      server.handlers.health = () => ({ status: 'ok' });
+      terminal = scripted({ ...env(), MONGODB_URI: 'mongodb://user:hunter2@127.0.0.1:1/fs' });
+      expect(await run('doctor', '--json')).to.equal(1);
+      expect(terminal.stdout).to.not.contain('hunter2');
+      const { checks } = JSON.parse(terminal.stdout) as { checks: { name: string; ok: boolean; text: string }[] };
+      const found = Object.fromEntries(checks.map(({ name, ok, text }) => [name, `${ok} ${text}`]));
+      expect(found['MongoDB']).to.match(/^false expected MongoDB at MONGODB_URI .*ECONNREFUSED/);
+      expect(found['admin key']).to.match(/^false .*FULLSTOP_ADMIN_KEY/);
+    });
+
+    it('says of a Redis that one engine does not use it', async () => {
+      server.handlers.health = () => ({ status: 'ok' });
+      terminal = scripted({ ...env(), REDIS_URL: 'redis://127.0.0.1:1' });
+      expect(await run('doctor')).to.equal(0);
+      expect(terminal.stdout).to.match(/REDIS_URL +is not used/);
+    });
+
     it('goes on when nothing listens or a setting does not fit', async () => {
       await server.close();
       terminal = scripted({ ...env(), FULLSTOP_PORT: 'x' });

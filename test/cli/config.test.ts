@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import {
   type Config,
   configDefaults,
+  databaseOf,
   explainConfig,
   type Flags,
   loadAdminKey,
@@ -38,6 +39,9 @@ describe('configuration', () => {
       host: '127.0.0.1',
       port: 4747,
       dataDir: resolve('./data'),
+      mongodbUri: null,
+      redisUrl: null,
+      advertisedUrl: null,
       adminKey: null,
       demo: true,
       httpAllow: [],
@@ -62,6 +66,22 @@ describe('configuration', () => {
     ['FULLSTOP_PORT', 'port', '0', 'port', 0],
     ['FULLSTOP_PORT', 'port', '65535', 'port', 65_535],
     ['FULLSTOP_DATA', 'data', 'elsewhere', 'dataDir', resolve('elsewhere')],
+    [
+      'MONGODB_URI',
+      'mongodb-uri',
+      'mongodb://u:p@a:1,b:2/fs?replicaSet=rs',
+      'mongodbUri',
+      'mongodb://u:p@a:1,b:2/fs?replicaSet=rs',
+    ],
+    ['MONGODB_URI', 'mongodb-uri', 'mongodb+srv://cluster.example', 'mongodbUri', 'mongodb+srv://cluster.example'],
+    [
+      'REDIS_URL',
+      'redis-url',
+      'rediss://user:pass@cache.example:6380/1',
+      'redisUrl',
+      'rediss://user:pass@cache.example:6380/1',
+    ],
+    ['FULLSTOP_ADVERTISED_URL', 'advertised-url', 'https://one.example/', 'advertisedUrl', 'https://one.example'],
     ['FULLSTOP_ADMIN_KEY', 'admin-key', 'fs_0123456789abcdef', 'adminKey', 'fs_0123456789abcdef'],
     ['FULLSTOP_DEMO', 'demo', '0', 'demo', false],
     ['FULLSTOP_DEMO', 'demo', '1', 'demo', true],
@@ -113,7 +133,7 @@ describe('configuration', () => {
   ];
   for (const [env, flag, text, key, value] of accepted) {
     it(`takes ${env}=${text} and --${flag} alike`, () => {
-      const expected = { ...resolveConfig({}, {}), [key]: value };
+      const expected = { ...resolveConfig({}, {}), ...(key === 'mongodbUri' ? { demo: false } : {}), [key]: value };
       expect(resolveConfig({ [env]: text }, {})).to.deep.equal(expected);
       expect(resolveConfig({}, { [flag]: text })).to.deep.equal(expected);
     });
@@ -127,6 +147,13 @@ describe('configuration', () => {
     ['FULLSTOP_PORT', 'port', '80.5'],
     ['FULLSTOP_PORT', 'port', '0x50'],
     ['FULLSTOP_DATA', 'data', 'a\0b'],
+    ['MONGODB_URI', 'mongodb-uri', 'localhost:27017'],
+    ['MONGODB_URI', 'mongodb-uri', 'mongodb:///fullstop'],
+    ['MONGODB_URI', 'mongodb-uri', 'mongodb://a b'],
+    ['REDIS_URL', 'redis-url', 'localhost:6379'],
+    ['REDIS_URL', 'redis-url', 'http://localhost'],
+    ['FULLSTOP_ADVERTISED_URL', 'advertised-url', 'engine-1:4747'],
+    ['FULLSTOP_ADVERTISED_URL', 'advertised-url', 'https://one.example/path'],
     ['FULLSTOP_ADMIN_KEY', 'admin-key', 'short'],
     ['FULLSTOP_ADMIN_KEY', 'admin-key', 'long enough, but with spaces'],
     ['FULLSTOP_DEMO', 'demo', 'yes'],
@@ -212,9 +239,13 @@ describe('configuration', () => {
   });
 
   it('never shows a secret', () => {
-    const env = { FULLSTOP_ADMIN_KEY: 'short secret' };
-    expect(fault(() => resolveConfig(env, {})).message).to.not.contain('secret');
-    expect(JSON.stringify(explainConfig(env, {}))).to.not.contain('short secret');
+    for (const name of ['FULLSTOP_ADMIN_KEY', 'MONGODB_URI', 'REDIS_URL']) {
+      const env = { [name]: 'short secret' };
+      expect(fault(() => resolveConfig(env, {})).message, name).to.not.contain('secret');
+      expect(JSON.stringify(explainConfig(env, {})), name).to.not.contain('short secret');
+    }
+    const uri = 'mongodb://u:hunter2@a';
+    expect(JSON.stringify(explainConfig({ MONGODB_URI: uri }, {}).map(({ shown }) => shown))).to.not.contain('hunter2');
   });
 
   it('never shows a key that stands where its name should, or a secret in place of its source', () => {
@@ -254,6 +285,23 @@ describe('configuration', () => {
     resolveConfig({ ...env, FULLSTOP_MODELS: models, FULLSTOP_SECRETS: 'env:FULLSTOP_SECRET_' }, {});
   });
 
+  it('leaves the demonstration out of a database that engines share, unless it is asked for', () => {
+    const env = { MONGODB_URI: 'mongodb://a' };
+    expect(resolveConfig(env, {}).demo).to.equal(false);
+    expect(explainConfig(env, {}).find(({ setting }) => setting.key === 'demo')?.shown).to.equal('0');
+    expect(resolveConfig({ ...env, FULLSTOP_DEMO: '1' }, {}).demo).to.equal(true);
+  });
+
+  it('takes the database from the URI', () => {
+    const names = [
+      'mongodb://a',
+      'mongodb://a/',
+      'mongodb://a:1,b:2/?replicaSet=x',
+      'mongodb://u:p@a:1,b:2/my%20db?x=y',
+    ];
+    expect(names.map(databaseOf)).to.deep.equal(['fullstop', 'fullstop', 'fullstop', 'my db']);
+  });
+
   it('says where each value came from', () => {
     const from = Object.fromEntries(
       explainConfig({ FULLSTOP_PORT: '1' }, { host: '::1' }).map((row) => [row.setting.flag, [row.shown, row.from]]),
@@ -263,7 +311,7 @@ describe('configuration', () => {
 
   it('shows as default what the default is', () => {
     for (const row of settings) {
-      if (['adminKey', 'httpAllow', 'dockerHost', 'images', 'models', 'secrets', 'inspectOrigins'].includes(row.key))
+      if (configDefaults[row.key] === null || ['httpAllow', 'images', 'models', 'inspectOrigins'].includes(row.key))
         continue;
       const value = row.key === 'dataDir' ? resolve(configDefaults.dataDir) : configDefaults[row.key];
       expect(row.parse(row.shown), row.env).to.deep.equal(value);
@@ -341,6 +389,19 @@ describe('configuration', () => {
       expect(resolveClientConfig({ FULLSTOP_DATA: data, FULLSTOP_URL: 'http://[::1]:4747' }).key).to.equal(
         readFileSync(join(data, 'admin.key'), 'utf8').trim(),
       );
+    });
+
+    it('takes several addresses, and keeps its key from all where one is another machine', () => {
+      const env = {
+        FULLSTOP_DATA: data,
+        FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef',
+        FULLSTOP_URL: 'http://localhost:1/, http://127.0.0.1:2',
+      };
+      const urls = ['http://localhost:1', 'http://127.0.0.1:2'];
+      expect(resolveClientConfig(env)).to.deep.include({ url: urls[0], urls });
+      expect(resolveClientConfig(env).key).not.to.equal(null);
+      expect(resolveClientConfig({ ...env, FULLSTOP_URL: `${urls[0]},https://elsewhere.example` }).key).to.equal(null);
+      expect(fault(() => resolveClientConfig({ FULLSTOP_URL: `${urls[0]},` }))).to.include({ code: 'FS_INVALID' });
     });
 
     it('comes after FULLSTOP_URL and FULLSTOP_KEY', () => {

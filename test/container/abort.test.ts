@@ -1,11 +1,9 @@
 import { expect } from 'chai';
 import { ContainerEngine } from '../../src/worker/container-engine.ts';
-import { containerEngineOrSkip, type TestEngine } from '../support/podman.ts';
+import { containerEngineOrSkip, goneWithinMs, type TestEngine } from '../support/podman.ts';
 import { Bench, printed } from './support.ts';
 
 const graceMs = 1_000;
-/** The issue allows a container its grace and one second; other work on a small machine may add to that. */
-const goneWithinMs = graceMs + 1_000;
 
 type Step = 'create' | 'attach' | 'start' | 'state' | 'kill' | 'remove' | 'list';
 type Engine = Record<Step, (...args: unknown[]) => Promise<unknown>>;
@@ -113,7 +111,7 @@ describe('the abort of a container', function () {
     expect(await running).to.include({ kind: 'aborted', outcome: 'forced' });
     const ms = performance.now() - abortedMs;
     console.log(`      gone ${Math.round(ms - graceMs)} ms after its grace`);
-    expect(ms).to.be.within(graceMs, goneWithinMs);
+    expect(ms).to.be.within(graceMs, graceMs + (await goneWithinMs(bench.engine)));
     expect(await bench.left()).to.equal(0);
   });
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { createMemoryStore } from '../../src/adapters/memory/store.ts';
 import { hasCode } from '../../src/errors.ts';
+import { clusterStoreContract, type OpenedCluster } from './cluster.contract.ts';
 import { commit, id, newExecution, node } from './rows.ts';
 import { executionStoreContract, type OpenedStore, rejection } from './store.contract.ts';
 import { taskQueueContract } from './task-queue.contract.ts';
@@ -11,8 +12,23 @@ async function openMemory(): Promise<OpenedStore> {
   return { store, close: () => store.close() };
 }
 
+async function openShared(): Promise<OpenedCluster> {
+  const store = createMemoryStore({ cluster: true });
+  const { cluster } = store;
+  if (cluster === null) throw new Error('it is not shared');
+  await store.open();
+  return {
+    store: Object.assign(store, { cluster }),
+    silence: (engineId, ms) => cluster.silence(engineId, ms),
+    close: () => store.close(),
+  };
+}
+
 executionStoreContract('memory', openMemory);
 taskQueueContract('memory', openMemory);
+executionStoreContract('shared memory', openShared);
+taskQueueContract('shared memory', openShared);
+clusterStoreContract('memory', openShared);
 
 describe('the memory store, for tests', () => {
   const a = id('a');

@@ -15,6 +15,7 @@ describe('a foreach', () => {
   it('runs so many items at once, in order, and gives their outputs in the order of the items', async () => {
     const id = await rig.run(each('${{ input.list }}', 'concurrency: 2,'));
     expect(rig.work.started.map((task) => task.with['url'])).to.deep.equal(['http://a/1/0', 'http://a/2/1']);
+    expect((await rig.node(id, 'each')).children).to.deep.equal({ total: 4, running: 2, complete: 0, failed: 0 });
     rig.work.complete(rig.work.running[1] ?? '', 'second');
     await rig.settle();
     expect(url(2)).to.equal('http://a/3/2');

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { type Client, connect, type ExecutionEvent, STOPPED_MESSAGE } from '../../src/client/index.ts';
 import { Endpoint } from '../support/endpoint.ts';
-import { ServerProcess, until } from '../support/server-process.ts';
+import { freePort, ServerProcess, until } from '../support/server-process.ts';
 
 /** Five iterations a second or so, for as long as it takes. */
 const busy = {
@@ -29,7 +29,8 @@ function reading(client: Client, id: string, from?: number): { events: Execution
   return { events, done: read() };
 }
 
-describe('clients of a server that goes and comes', () => {
+describe('clients of a server that goes and comes', function () {
+  this.timeout(120_000);
   let endpoint: Endpoint;
   let server: ServerProcess;
   let client: Client;
@@ -66,8 +67,7 @@ describe('clients of a server that goes and comes', () => {
     ['kill -9', (): Promise<unknown> => server.kill()],
     ['SIGTERM', (): Promise<unknown> => server.signal('SIGTERM')],
   ] as const) {
-    it(`events() loses and doubles nothing over ${how} and a restart, twice, and ends after the terminal event`, async function () {
-      this.timeout(60_000);
+    it(`events() loses and doubles nothing over ${how} and a restart, twice, and ends after the terminal event`, async () => {
       const id = await server.run(busy);
       const { events, done } = reading(client, id);
       for (let restart = 0; restart < 2; restart += 1) {
@@ -229,11 +229,3 @@ describe('clients of a server that goes and comes', () => {
       .with.property('message', 'enough');
   });
 });
-
-/** A port that nobody had a moment ago. */
-async function freePort(): Promise<number> {
-  const probe = await Endpoint.start();
-  const { port } = probe;
-  await probe.close();
-  return port;
-}

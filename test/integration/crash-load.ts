@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../../src/ports/ids.ts';
 import type { CheckedNode } from '../support/check-invariants.ts';
-import { type Data, type HttpAnswer, hasEnded, type ServerProcess } from '../support/server-process.ts';
+import { type Data, type HttpAnswer, hasEnded } from '../support/server-process.ts';
 
 export interface LoadWorkflow {
   name: string;
@@ -248,15 +248,20 @@ const kinds = [
   'breaking',
 ];
 
+/** A server, or any of several: whichever answers. */
+export interface Target {
+  http(method: string, path: string, body?: unknown): Promise<HttpAnswer>;
+}
+
 export class Load {
   readonly started: Started[] = [];
-  readonly #server: ServerProcess;
+  readonly #server: Target;
   #count = 0;
   #ending = false;
   #abandoned = false;
   readonly counts = { refused: 0, unreachable: 0, bulk: 0 };
 
-  constructor(server: ServerProcess) {
+  constructor(server: Target) {
     this.#server = server;
   }
 

@@ -3,7 +3,8 @@ import { type Data, ServerProcess, until } from '../support/server-process.ts';
 
 const MARKER = 'workflow stopped by user';
 
-describe('the first minute, from an empty directory', () => {
+describe('the first minute, from an empty directory', function () {
+  this.timeout(120_000);
   let server: ServerProcess;
   let demo: { name: string; executionId: string }[];
 

@@ -11,7 +11,8 @@ import { type Data, hasEnded, runProgram, ServerProcess, until } from '../suppor
 /** What a busy machine may take beyond an instant. */
 const SLACK_MS = 3_000;
 
-describe('a server that ends and starts again', () => {
+describe('a server that ends and starts again', function () {
+  this.timeout(120_000);
   let endpoint: Endpoint;
   let server: ServerProcess;
 
@@ -350,8 +351,10 @@ describe('a server that ends and starts again', () => {
       const { id, dueAtMs } = await begun();
       await server.restart();
       await server.restart();
+      // On a busy machine two restarts may take longer than that.
+      const possibleAtMs = Math.max(dueAtMs, Date.now());
       for (const [name, atMs] of Object.entries(await firedOnce(id)))
-        expect(atMs - dueAtMs, name).to.be.within(-50, SLACK_MS);
+        expect(atMs, name).to.be.within(dueAtMs - 50, possibleAtMs + SLACK_MS);
       const { nodes } = await server.ok('GET', `/api/executions/${id}`);
       expect(nodes.retry).to.include({ attempt: 2 });
       for (const name of ['delay', 'pause', 'hold']) expect(nodes[name], name).to.include({ attempt: 1 });
@@ -363,10 +366,11 @@ describe('a server that ends and starts again', () => {
       const { id, dueAtMs } = await begun();
       await server.kill();
       await sleep(Math.max(0, dueAtMs + 500 - Date.now()));
+      const startedAtMs = Date.now();
       await server.start();
       const listeningAtMs = Date.now();
       for (const [name, atMs] of Object.entries(await firedOnce(id)))
-        expect(atMs - listeningAtMs, name).to.be.within(-SLACK_MS, SLACK_MS);
+        expect(atMs, name).to.be.within(startedAtMs, listeningAtMs + SLACK_MS);
     });
   });
 
@@ -401,7 +405,7 @@ describe('a server that ends and starts again', () => {
 
     it('whose instant came just before a crash does not start a second execution', async () => {
       await server.start();
-      const { atMs, source } = definition(1_000);
+      const { atMs, source } = definition(2_000);
       await server.ok('POST', '/api/workflows', source);
       await until('its execution', scheduled, ({ length }) => length > 0);
       await server.restart();

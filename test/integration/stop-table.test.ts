@@ -65,7 +65,8 @@ function childOf(url: string) {
   };
 }
 
-describe('the state table of a stop', () => {
+describe('the state table of a stop', function () {
+  this.timeout(120_000);
   let endpoint: Endpoint;
   let server: ServerProcess;
   let drivers: Map<string, Driver>;

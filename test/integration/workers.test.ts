@@ -1,17 +1,17 @@
 /** Workers and agents in processes of their own: killed, cut off, deaf, late. */
-import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { io, type Socket } from 'socket.io-client';
 import type { Task } from '../../src/ports/work.ts';
+import { workerProtocol } from '../../src/worker/protocol.ts';
 import { Endpoint } from '../support/endpoint.ts';
-import { type Data, hasEnded, ServerProcess, until } from '../support/server-process.ts';
+import { type Data, freePort, hasEnded, ServerProcess, until } from '../support/server-process.ts';
 import { WorkerProcess, type WorkerProcessOptions } from '../support/worker-process.ts';
 
 const STOPPED = 'workflow stopped by user';
+const { heartbeatMs, workerLeaseMs: leaseMs } = workerProtocol;
 
 describe('workers and agents in other processes', function () {
   this.timeout(120_000);
@@ -26,7 +26,10 @@ describe('workers and agents in other processes', function () {
     started = [];
     sockets = [];
   });
-  afterEach(async () => {
+  afterEach(async function () {
+    if (this.currentTest?.state === 'failed') {
+      for (const one of [server, ...started]) console.log(one.log.split('\n').slice(-40).join('\n'));
+    }
     for (const socket of sockets) socket.disconnect();
     for (const worker of started) if (worker.running) await worker.kill();
     await server.close();
@@ -114,26 +117,46 @@ describe('workers and agents in other processes', function () {
 
     it('keeps its task over a restart of the engine, which takes its result as the same attempt', async () => {
       await worker();
-      const id = await runCall('park');
-      const [call] = await endpoint.calling(id);
-      await server.restart();
-      await until('the worker is back', workers, (list) => list.some(({ held, connected }) => connected && held === 1));
-      expect(call?.end).to.equal(null);
-      call?.answer(200, { kept: true });
-      const record = await server.record(id);
-      expect(record).to.include({ status: 'Complete' });
-      expect(record.nodes.call.attempt).to.equal(1);
-      expect(endpoint.of(id)).to.have.length(1);
+      // Only an engine that is back within the lease is owed that: on a busy machine it may take more than one try.
+      const backWithinMs = leaseMs - heartbeatMs - 1_000;
+      const restarts: number[] = [];
+      while (restarts.length < 4) {
+        const id = await runCall('park');
+        const [call] = await endpoint.calling(id);
+        const killedAtMs = performance.now();
+        await server.restart();
+        await until('it is back', workers, (list) => list.some(({ held, connected }) => connected && held === 1));
+        const tookMs = performance.now() - killedAtMs;
+        if (tookMs < backWithinMs || call?.end === null) {
+          expect(call?.end).to.equal(null);
+          call?.answer(200, { kept: true });
+          const record = await server.record(id);
+          expect(record).to.include({ status: 'Complete' });
+          expect(record.nodes.call.attempt).to.equal(1);
+          expect(endpoint.of(id)).to.have.length(1);
+          return;
+        }
+        restarts.push(Math.round(tookMs));
+        await stop(id);
+        await server.record(id);
+        await until('its slot is free', workers, ([one]) => one?.held === 0);
+      }
+      throw new Error(`no engine was back within ${backWithinMs} ms: it took ${restarts.join(', ')} ms`);
     });
 
     it('that has reached no engine for a lease aborts by itself, and takes the next attempt', async () => {
       await worker();
       const id = await runCall('park');
       await endpoint.calling(id);
+      const askedAtMs = performance.now();
+      const [{ silentMs }] = await workers();
       await server.kill();
-      const atMs = performance.now();
+      const killedAtMs = performance.now();
       await endpoint.calling(id, ([one]) => one?.end === 'aborted');
-      expect(performance.now() - atMs).to.be.within(5_000, 9_500);
+      const abortedAtMs = performance.now();
+      // Its lease began with a message that was heard by then, or later. That one was under way for a moment.
+      expect(abortedAtMs - (askedAtMs - silentMs)).to.be.at.least(leaseMs - 1_000);
+      expect(abortedAtMs - killedAtMs).to.be.below(leaseMs + 1_500);
       await server.start();
       await endpoint.calling(id, (calls) => calls.length === 2);
       endpoint.of(id)[1]?.answer(200, {});
@@ -393,7 +416,7 @@ describe('workers and agents in other processes', function () {
       const first = await agent();
       const id = await runTool();
       const [pid] = await begun();
-      const atMs = performance.now();
+      const atMs = Date.now();
       await first.kill();
       await agent();
       await until(
@@ -402,7 +425,8 @@ describe('workers and agents in other processes', function () {
         (list) => list.length === 2,
         60_000,
       );
-      expect(performance.now() - atMs).to.be.within(20_000, 36_000);
+      const again = (await server.events(id)).find(({ type, attempt }) => type === 'node.started' && attempt === 2);
+      expect(Date.parse(again.at) - atMs).to.be.within(20_000, 36_000);
       go();
       expect((await server.record(id)).nodes.tool).to.include({ status: 'Complete', attempt: 2 });
       expect(pids()[0]).to.equal(pid);
@@ -420,12 +444,3 @@ describe('workers and agents in other processes', function () {
     );
   }
 });
-
-/** A port that nobody had a moment ago: workers find a server there again. */
-async function freePort(): Promise<number> {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
-}

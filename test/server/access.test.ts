@@ -50,9 +50,13 @@ describe('access', () => {
       const cookie = (await visit()).cookie.split(';')[0] as string;
       expect((await world.http(null, 'GET', '/api/keys', undefined, { cookie })).status).to.equal(200);
       expect(await handshake({ cookie, origin: world.server.url })).to.equal('connected');
-      expect(await handshake({ cookie: 'fullstop_session=guess', origin: world.server.url })).to.equal(
-        'FS_UNAUTHENTICATED',
-      );
+      const guess = `${cookie.split('=')[0]}=guess`;
+      expect(await handshake({ cookie: guess, origin: world.server.url })).to.equal('FS_UNAUTHENTICATED');
+    });
+
+    it('names the cookie after the port, as two servers of one machine are one site to a browser', async () => {
+      const { port } = new URL(world.server.url);
+      expect((await visit()).cookie).to.match(new RegExp(`^fullstop_session_${port}=`));
     });
 
     it('does not let another page use the cookie', async () => {

@@ -82,6 +82,7 @@ export async function openWorld(inspectOrigins: readonly string[] | null = [FORE
   const gated = new Proxy(store, {
     get: (target, name: keyof ExecutionStore) => {
       if (name === 'trouble') return () => target.trouble();
+      if (name === 'cluster') return target.cluster;
       return async (...args: unknown[]) => {
         const given = structuredClone(args);
         if (name === 'commit') await gate.commits;

@@ -170,6 +170,6 @@ describe('subscriptions', () => {
     });
     world.bus.onStop(({ executionId }) => heard.push(executionId));
     world.bus.stop({ executionId: 'e', requestId: 'r' });
-    expect([heard, world.bus.failures]).to.deep.equal([['e'], 1]);
+    expect([heard, world.bus.counters().failed]).to.deep.equal([['e'], 1]);
   });
 });

@@ -51,6 +51,19 @@ export class FakeEngine implements EngineApi {
   }
 
   async start(): Promise<void> {}
+  engines() {
+    return [this.describe()];
+  }
+  allWorkers() {
+    return this.workers.workers();
+  }
+  async requestDrain(id: string): Promise<boolean> {
+    if (id === this.id) this.drains += 1;
+    return id === this.id;
+  }
+  async ownerUrl(): Promise<string | null> {
+    return null;
+  }
   async drain(): Promise<void> {
     this.drains += 1;
   }
@@ -62,6 +75,7 @@ export class FakeEngine implements EngineApi {
       status: 'serving' as const,
       executions: { running: 0, pending: 0, parked: 0 },
       version: '0.1.0',
+      url: null,
     };
   }
   trouble(): string | null {

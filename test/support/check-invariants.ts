@@ -34,8 +34,11 @@ const AFTER_STOP = [
   'execution.failed',
 ];
 
-/** Faults of one execution. One that has not ended is only checked for what holds all the time. */
-export function faultsOf({ record, events }: Seen, nodes: Record<string, CheckedNode> = {}): string[] {
+/**
+ * Faults of one execution. One that has not ended is only checked for what holds all the time. `nodes` null: the clocks
+ * that stamped its events differ, its timing cannot be told from them.
+ */
+export function faultsOf({ record, events }: Seen, nodes: Record<string, CheckedNode> | null = {}): string[] {
   const faults: string[] = [];
   const fault = (text: string): void => void faults.push(`${record.id} (${record.workflow.name}): ${text}`);
   events.forEach((event, index) => {
@@ -55,7 +58,7 @@ export function faultsOf({ record, events }: Seen, nodes: Record<string, Checked
   checkEnd(record, events, fault);
   checkStop(record, events, fault);
   checkNodes(record, events, fault);
-  checkTiming(events, nodes, fault);
+  if (nodes !== null) checkTiming(events, nodes, fault);
   return faults;
 }
 
@@ -107,13 +110,14 @@ function checkStop(record: ExecutionRecord, events: ExecutionEvent[], fault: Fau
 
 /** I5 and I8: attempts count up, a node ends once, and the record shows what the events tell. */
 function checkNodes(record: ExecutionRecord, events: ExecutionEvent[], fault: Fault): void {
-  const lives = new Map<string, { attempt: number; settled: string | null; held: boolean }>();
+  const lives = new Map<string, Life>();
   const prefix = itemPrefix(record);
   for (const [key, event] of placed(events)) {
-    const life = lives.get(key) ?? { attempt: 0, settled: null, held: false };
-    lives.set(key, life);
+    const life = livesOf(lives, key, event.type) ?? { attempt: 0, settled: null, held: false, aborting: false };
+    if (!lives.has(key)) lives.set(key, life);
     if (life.settled !== null && event.type !== 'task.aborted')
       fault(`${event.type} of ${key} follows its ${life.settled} (I5)`);
+    if (event.type === 'task.aborting') life.aborting = true;
     if (event.type === 'node.started') {
       if (event.attempt !== life.attempt + 1)
         fault(`attempt ${event.attempt} of ${key} follows attempt ${life.attempt} (I8)`);
@@ -132,7 +136,27 @@ function checkNodes(record: ExecutionRecord, events: ExecutionEvent[], fault: Fa
   }
 }
 
-function statusOf(life: { settled: string | null; held: boolean; attempt: number } | undefined): string {
+interface Life {
+  attempt: number;
+  settled: string | null;
+  held: boolean;
+  /** Its task was told to end. */
+  aborting: boolean;
+}
+
+/**
+ * Whose event it is: mostly the youngest's. A loop that timed out around another loop may have begun its next attempt
+ * while tasks of the last are still being aborted, and events do not name the attempt of the loops around them.
+ */
+function livesOf(lives: Map<string, Life>, key: string, type: string): Life | undefined {
+  if (type !== 'node.failed' && type !== 'task.aborted') return lives.get(key);
+  const place = key.replaceAll(/@\d+/g, '');
+  for (const [other, life] of lives)
+    if (life.aborting && life.settled === null && other.replaceAll(/@\d+/g, '') === place) return life;
+  return lives.get(key);
+}
+
+function statusOf(life: Life | undefined): string {
   switch (life?.settled) {
     case 'node.completed':
       return 'Complete';
@@ -172,8 +196,9 @@ function checkTiming(events: ExecutionEvent[], nodes: Record<string, CheckedNode
         if (wake !== undefined && atMs < wake)
           fault(`attempt ${event.attempt} of ${key} began ${wake - atMs} ms before its backoff was over (I8)`);
         wakeAtMs.delete(key);
-        // Its instant was set before its start was stamped, and after the event before that.
-        startedAtMs.set(key, Date.parse(events[event.seq - 2]?.at ?? event.at));
+        // Its instant was set before its start was stamped, and after the event before that; a delay's by its first try.
+        if (node?.type !== 'delay' || event.attempt === 1)
+          startedAtMs.set(key, Date.parse(events[event.seq - 2]?.at ?? event.at));
         iteration.delete(key);
         break;
       }
@@ -245,7 +270,7 @@ function nodeAt(nodes: Record<string, CheckedNode>, path: string): CheckedNode |
 }
 
 /** Faults between executions: children are one for each place, end with their parent, and under its stop. */
-export function familyFaults(all: Seen[]): string[] {
+export function familyFaults(all: Seen[], endedBefore = endedBeforeStop): string[] {
   const faults: string[] = [];
   const byId = new Map(all.map((seen) => [seen.record.id, seen]));
   const places = new Map<string, string>();
@@ -260,7 +285,9 @@ export function familyFaults(all: Seen[]): string[] {
       parent.itemIndex ?? null,
     ]);
     const other = places.get(place);
-    if (other !== undefined) faults.push(`${record.id} and ${other} are the same child ${place} (I5)`);
+    // A loop's next attempt has iterations of the same index.
+    if (other !== undefined && (parent.iterations ?? []).length === 0)
+      faults.push(`${record.id} and ${other} are the same child ${place} (I5)`);
     places.set(place, record.id);
     const above = byId.get(parent.executionId)?.record;
     if (above === undefined) {
@@ -281,7 +308,7 @@ export function familyFaults(all: Seen[]): string[] {
 }
 
 /** Its end was under way when the parent's stop was stored. */
-function endedBefore(record: ExecutionRecord, at: string): boolean {
+function endedBeforeStop(record: ExecutionRecord, at: string): boolean {
   const slackMs = 2_000;
   if (record.stop !== null) return Date.parse(record.stop.requestedAt) <= Date.parse(at) + slackMs;
   return record.endedAt !== null && Date.parse(record.endedAt) <= Date.parse(at) + slackMs;

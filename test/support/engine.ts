@@ -8,6 +8,8 @@ import type { EnginePorts } from '../../src/engine/environment.ts';
 import { recordOf } from '../../src/engine/views.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type { Bus, StopMessage } from '../../src/ports/bus.ts';
+import type { Clock } from '../../src/ports/clock.ts';
+import type { ClusterStore } from '../../src/ports/cluster.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
 import type { Ids } from '../../src/ports/ids.ts';
 import type { Commit, EventRow, ExecutionStore } from '../../src/ports/store.ts';
@@ -28,8 +30,10 @@ export type Intervention =
   | { holdBefore: Promise<unknown> }
   | { holdAfter: Promise<unknown> };
 
+type Method = keyof ExecutionStore | keyof ClusterStore;
+
 export interface StoreCall {
-  method: keyof ExecutionStore;
+  method: Method;
   args: readonly unknown[];
 }
 
@@ -51,12 +55,22 @@ export class StoreGate {
     this.store = new Proxy(inner, {
       get: (target, method: keyof ExecutionStore) => {
         if (method === 'trouble') return () => target.trouble();
-        return (...args: unknown[]) => this.#call(method, args);
+        if (method === 'cluster') return cluster;
+        return (...args: unknown[]) => this.#call(target, method, args);
       },
     });
+    const cluster =
+      inner.cluster === null
+        ? null
+        : new Proxy(inner.cluster, {
+            get:
+              (target, method: keyof ClusterStore) =>
+              (...args: unknown[]) =>
+                this.#call(target, method, args),
+          });
   }
 
-  async #call(method: keyof ExecutionStore, args: unknown[]): Promise<unknown> {
+  async #call(target: object, method: Method, args: unknown[]): Promise<unknown> {
     if (this.dead) return never();
     // What the engine gave is what is written, whatever it does with it later.
     const given = structuredClone(args);
@@ -66,7 +80,8 @@ export class StoreGate {
       await how.holdBefore;
       if (this.dead) return never();
     }
-    const answer = await (this.inner[method] as (...args: unknown[]) => Promise<unknown>).apply(this.inner, given);
+    const work = target[method as never] as (...args: unknown[]) => Promise<unknown>;
+    const answer = await work.apply(target, given);
     if (this.dead) return never();
     if (method === 'commit' && (answer as { kind: string }).kind === 'committed') {
       const commit = given[0] as Commit;
@@ -114,12 +129,12 @@ export class FakeWork implements NodeWork {
   reserved = 0;
   /** What becomes of a task by itself; null: it waits for `answer`. */
   behave: (task: Task) => WorkReport | null = () => null;
-  readonly #clock: VirtualClock;
+  readonly #clock: Clock;
   readonly #running = new Map<string, (report: WorkReport) => void>();
   readonly #logs = new Map<string, TaskLog>();
   readonly #trace: (line: string) => void;
 
-  constructor(clock: VirtualClock, trace: (line: string) => void) {
+  constructor(clock: Clock, trace: (line: string) => void) {
     this.#clock = clock;
     this.#trace = trace;
   }

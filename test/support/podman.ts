@@ -6,6 +6,7 @@
  * neither, the tests are skipped and say why; as root on Debian in CI that is a failure.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import {
   accessSync,
@@ -22,7 +23,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findContainerSocket } from '../../src/worker/container-engine.ts';
+import { type ContainerEngine, findContainerSocket } from '../../src/worker/container-engine.ts';
 import { opened } from './leaks.ts';
 
 export interface TestEngine {
@@ -66,6 +67,30 @@ export async function containerEngineOrSkip(context: Mocha.Context): Promise<Tes
   if (typeof engine !== 'string') return engine;
   console.log(`      skipped, no container can run here: ${engine}`);
   return context.skip();
+}
+
+/**
+ * What a container may take to go once it was killed: a second, or on a busy machine three times what the engine itself
+ * takes at this moment to kill one and to remove it.
+ */
+export async function goneWithinMs(engine: ContainerEngine): Promise<number> {
+  const name = `yardstick-${randomUUID()}`;
+  await engine.create({
+    name,
+    Image: testImage,
+    Entrypoint: ['sleep', '60'],
+    HostConfig: { NetworkMode: 'none', CapDrop: ['ALL'] },
+  });
+  let startedMs: number;
+  try {
+    await engine.start(name);
+  } finally {
+    startedMs = performance.now();
+    await engine.kill(name, 'SIGKILL');
+    await engine.remove(name);
+  }
+  while ((await engine.state(name)) !== null) await sleep(10);
+  return Math.max(1_000, 3 * (performance.now() - startedMs));
 }
 
 const isSet = (value: string | undefined): boolean => !['', '0', 'false', undefined].includes(value);

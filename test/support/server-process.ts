@@ -6,6 +6,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -36,7 +37,7 @@ export interface Exit {
 }
 
 export interface ServerProcessOptions {
-  /** Beside those of the test's own process, without its FULLSTOP_ variables. */
+  /** Beside those of the test's own process, without what would configure a server. */
   env?: Record<string, string>;
   /** 0, the default, is another one at each start. */
   port?: number;
@@ -148,7 +149,7 @@ export class ServerProcess {
       const written = readJson(file) as { url: string; pid: number } | null;
       if (written !== null && written.pid === this.pid) {
         this.#url = written.url;
-        this.#key = readFileSync(join(this.dataDir, 'admin.key'), 'utf8').trim();
+        this.#key = this.#env.FULLSTOP_ADMIN_KEY ?? readFileSync(join(this.dataDir, 'admin.key'), 'utf8').trim();
         return;
       }
       if (!this.running) throw new Error(`the server ended before it listened:\n${this.#log}`);
@@ -277,6 +278,24 @@ export class ServerProcess {
   }
 }
 
+/**
+ * A port that nobody had a moment ago, for a server that clients find again where it was. It is none of those that the
+ * system gives to connections: while no server listens, one of them, even a client's own, could have it.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 10_000);
+    const probe = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(probe, 'listening');
+    } catch {
+      continue;
+    }
+    await new Promise((resolve) => probe.close(resolve));
+    return port;
+  }
+}
+
 /** Runs `fullstop ARGS` to its end. */
 export async function runProgram(args: string[], env: Record<string, string> = {}): Promise<Exit> {
   const child = spawn(process.execPath, [program, ...args], {
@@ -317,7 +336,9 @@ export async function until<T>(
 }
 
 function environment(more: Record<string, string>): NodeJS.ProcessEnv {
-  const own = Object.entries(process.env).filter(([name]) => !name.startsWith('FULLSTOP_'));
+  // A database that tests may use is no place for the servers of all of them.
+  const others = ['MONGODB_URI', 'REDIS_URL'];
+  const own = Object.entries(process.env).filter(([name]) => !name.startsWith('FULLSTOP_') && !others.includes(name));
   return { ...Object.fromEntries(own), NO_COLOR: '1', ...more };
 }
 

@@ -24,6 +24,10 @@ export class VirtualClock implements Clock {
     return this.#nowMs;
   }
 
+  monotonicMs(): number {
+    return this.#nowMs;
+  }
+
   setTimer(delayMs: number, run: () => void): TimerHandle {
     const timer = { dueMs: this.#nowMs + Math.max(0, delayMs), order: this.#order++, run };
     this.#timers.add(timer);

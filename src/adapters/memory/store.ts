@@ -11,7 +11,6 @@ import type {
   HeaderRow,
   KeyRow,
   NewExecution,
-  NodeRow,
   RecoverableExecution,
   ResultRow,
   StopRequestOutcome,
@@ -20,33 +19,25 @@ import type {
 } from '../../ports/store.ts';
 import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
 import type { AuditItem, Json, ParentRef, StopReceipt } from '../../wire.ts';
+import { MemoryClusterStore } from './cluster.ts';
+import { compare, type Entry, hasEnded, jsonCopy, nameKey, recoverable } from './entry.ts';
 
 export interface MemoryStoreOptions {
   /** Called with the work of every call; runs it when the test says so. By default at once. */
   defer?: (work: () => void) => void;
+  /** Several engines share it. By default one at a time has it. */
+  cluster?: boolean;
+  /** The store's own clock, for leases. By default the system's. */
+  nowMs?: () => number;
 }
 
 /** A store for tests, with hooks to make it fail. */
 export interface MemoryStore extends ExecutionStore {
+  readonly cluster: MemoryClusterStore | null;
   /** The next `count` writes reject with FS_UNAVAILABLE and change nothing. */
   failNext(count: number): void;
   /** All writes reject with FS_UNAVAILABLE until null is set. */
   setTrouble(message: string | null): void;
-}
-
-interface Entry {
-  header: HeaderRow;
-  /** In order of creation: tells executions of one millisecond apart. */
-  turn: number;
-  uniqueKey: string | null;
-  bodyHash: string | null;
-  nodes: Map<string, NodeRow>;
-  events: EventRow[];
-  firstSeq: number;
-  results: Map<string, ResultRow>;
-  triggers: Map<string, TriggerRow>;
-  tasks: Map<string, TaskRow>;
-  receipt: StopReceipt | null;
 }
 
 /** The same promises as the SQLite store in plain maps: no timers, no I/O, answers in the order of the calls. */
@@ -57,14 +48,27 @@ class MemoryExecutionStore implements MemoryStore {
   readonly #definitions = new Map<string, DefinitionRow[]>();
   readonly #audit: AuditItem[] = [];
   readonly #keys = new Map<string, KeyRow>();
-  readonly cluster = null;
   readonly #settings = new Map<string, Json>();
+  readonly cluster: MemoryClusterStore | null;
+  readonly #nowMs: () => number;
+  #definitionsTurn = 0;
   #turns = 0;
   #failures = 0;
   #trouble: string | null = null;
 
-  constructor({ defer = (work) => work() }: MemoryStoreOptions) {
+  constructor({ defer = (work) => work(), cluster = false, nowMs = Date.now }: MemoryStoreOptions) {
     this.#defer = defer;
+    this.#nowMs = nowMs;
+    this.cluster = cluster
+      ? new MemoryClusterStore({
+          entries: this.#executions,
+          nowMs,
+          definitionsTurn: () => this.#definitionsTurn,
+          admission: () => this.#settings.get('admission') ?? null,
+          read: (work) => this.#read(work),
+          write: (work) => this.#write(work),
+        })
+      : null;
   }
 
   async open(): Promise<void> {}
@@ -95,6 +99,7 @@ class MemoryExecutionStore implements MemoryStore {
       this.#definitions.set(key, versions);
       const known = versions.find((version) => version.hash === hash);
       const disabled = versions[0]?.disabled ?? false;
+      this.#definitionsTurn += 1;
       const row = known ?? { project, name, hash, version: versions.length + 1, source, savedAtMs, disabled };
       row.savedAtMs = savedAtMs;
       if (known !== undefined) versions.splice(versions.indexOf(known), 1);
@@ -127,6 +132,7 @@ class MemoryExecutionStore implements MemoryStore {
     return this.#write(() => {
       const versions = this.#definitions.get(nameKey(project, name));
       for (const row of versions ?? []) row.disabled = disabled;
+      this.#definitionsTurn += 1;
       return versions !== undefined;
     });
   }
@@ -201,7 +207,7 @@ class MemoryExecutionStore implements MemoryStore {
     );
   }
 
-  putTrigger(given: TriggerRow): Promise<TriggerOutcome> {
+  putTrigger(given: TriggerRow, delivered = false): Promise<TriggerOutcome> {
     const trigger = jsonCopy(given);
     return this.#write((): TriggerOutcome => {
       const entry = this.#executions.get(trigger.executionId);
@@ -210,6 +216,7 @@ class MemoryExecutionStore implements MemoryStore {
       const waiting = [...entry.triggers.values()].find((other) => other.name === trigger.name);
       if (waiting === undefined) {
         entry.triggers.set(trigger.id, trigger);
+        if (delivered) entry.delivered.add(trigger.id);
         return { kind: 'stored' };
       }
       return { kind: isDeepStrictEqual(waiting.payload, trigger.payload) ? 'duplicate' : 'conflict' };
@@ -463,7 +470,7 @@ class MemoryExecutionStore implements MemoryStore {
     });
   }
 
-  #create({ header, events, uniqueKey, bodyHash }: NewExecution): CreateOutcome {
+  #create({ header, events, uniqueKey, bodyHash, offeredTo }: NewExecution): CreateOutcome {
     const existing =
       this.#executions.get(header.id) ??
       (uniqueKey === null
@@ -488,8 +495,10 @@ class MemoryExecutionStore implements MemoryStore {
       firstSeq: events[0]?.seq ?? header.seq + 1,
       results: new Map(),
       triggers: new Map(),
+      delivered: new Set(),
       tasks: new Map(),
       receipt: null,
+      offer: offeredTo === undefined ? null : { to: offeredTo, atMs: this.#nowMs() },
     });
     return { kind: 'created' };
   }
@@ -521,18 +530,6 @@ class MemoryExecutionStore implements MemoryStore {
 
 export function createMemoryStore(options: MemoryStoreOptions = {}): MemoryStore {
   return new MemoryExecutionStore(options);
-}
-
-function hasEnded({ header: { status } }: Entry): boolean {
-  return status === 'Complete' || status === 'Failed';
-}
-
-function recoverable({ header, nodes, triggers }: Entry): RecoverableExecution {
-  return {
-    header,
-    nodes: [...nodes.values()].sort((a, b) => compare(a.key, b.key)),
-    triggers: [...triggers.values()].sort((a, b) => a.atMs - b.atMs || compare(a.id, b.id)),
-  };
 }
 
 /** @throws FS_INTERNAL when the commit is none that the owner can have meant. */
@@ -569,7 +566,10 @@ function apply(entry: Entry, commit: Commit): void {
     entry.nodes.delete(key);
     for (const [id, result] of entry.results) if (result.key === key) entry.results.delete(id);
   }
-  for (const id of commit.consumedTriggers) entry.triggers.delete(id);
+  for (const id of commit.consumedTriggers) {
+    entry.triggers.delete(id);
+    entry.delivered.delete(id);
+  }
   for (const task of commit.tasks) entry.tasks.set(task.id, task);
   for (const id of commit.endedTasks) entry.tasks.delete(id);
   if (commit.receipt !== null) entry.receipt = commit.receipt;
@@ -627,17 +627,4 @@ function parseCursor(cursor: string | undefined): [createdAt: number, turn: numb
 
 function badCursor(cursor: string): FullstopError {
   return new FullstopError('FS_INVALID', `expected a cursor of an earlier page, found ${cursor}`);
-}
-
-/** What a database would give back: without what JSON cannot say. */
-function jsonCopy<T>(value: T): T {
-  return JSON.parse(JSON.stringify(value)) as T;
-}
-
-function nameKey(project: string, name: string): string {
-  return `${project}/${name}`;
-}
-
-function compare(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

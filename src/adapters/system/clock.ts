@@ -11,6 +11,7 @@ const delayMaxMs = 2 ** 31 - 1;
  */
 export const systemClock: Clock = {
   nowMs: Date.now,
+  monotonicMs: () => performance.now(),
   setTimer(delayMs, run) {
     return new SystemTimer(delayMs, run);
   },

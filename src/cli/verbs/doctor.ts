@@ -7,6 +7,9 @@ import { type Cli, type CommonOptions, clientConfig, type Define, exit, spell } 
 import { type Column, count, table } from '../table.ts';
 import { paint, plain } from '../terminal.ts';
 
+/** How long MongoDB may take to be seen. */
+const MONGO_MS = 3_000;
+
 interface Check {
   name: string;
   ok: boolean;
@@ -56,6 +59,7 @@ async function examine(cli: Cli, options: CommonOptions): Promise<{ checks: Chec
   if (config !== null) {
     checks.push(await checkDataDirectory(config.dataDir));
     checks.push(...checkModels(config, cli.terminal.env), ...(await checkSecrets(config)));
+    checks.push(...(await checkDatabase(config)));
   }
   const { url } = clientConfig(cli.terminal, options);
   let health: Health | null = null;
@@ -72,6 +76,26 @@ async function examine(cli: Cli, options: CommonOptions): Promise<{ checks: Chec
     checks.push({ name: 'server', ok: false, text: messageOf(error) });
   }
   return { checks, health };
+}
+
+/** Those of several engines. */
+async function checkDatabase({ mongodbUri, redisUrl, adminKey }: Config): Promise<Check[]> {
+  if (mongodbUri === null) {
+    return redisUrl === null
+      ? []
+      : [{ name: 'REDIS_URL', ok: true, text: 'is not used: it carries what several engines say, with MONGODB_URI' }];
+  }
+  const { awaitMongo } = await import('../../adapters/mongo/reach.ts');
+  const database = await awaitMongo({ uri: mongodbUri, withinMs: MONGO_MS, waiting: () => undefined }).then(
+    (): Check => ({ name: 'MongoDB', ok: true, text: 'takes writes' }),
+    (error: unknown): Check => ({ name: 'MongoDB', ok: false, text: messageOf(error) }),
+  );
+  const key = {
+    name: 'admin key',
+    ok: false,
+    text: 'each engine makes its own: set FULLSTOP_ADMIN_KEY to one for all',
+  };
+  return adminKey === null ? [database, key] : [database];
 }
 
 /** Tasks that wait for what nobody here offers wait for ever. */

@@ -9,7 +9,8 @@ const columns: Column<EngineItem>[] = [
   { title: 'RUNNING', cell: ({ executions }) => String(executions.running) },
   { title: 'PENDING', cell: ({ executions }) => String(executions.pending) },
   { title: 'PARKED', cell: ({ executions }) => String(executions.parked) },
-  { title: 'VERSION', cell: ({ version }) => version, flex: true },
+  { title: 'VERSION', cell: ({ version }) => version },
+  { title: 'URL', cell: ({ url }) => url ?? '', flex: true },
 ];
 
 export const define: Define = (command, cli) => {

@@ -21,7 +21,7 @@ Examples:
   ${spell('serve --port 0 --data /var/lib/fullstop --demo 0')}
 
 SIGTERM or Ctrl-C ends it: nothing more is admitted, running attempts get --drain-ms, and what they do not
-finish goes on after the next start. A second one ends it at once.`,
+finish goes on after the next start, or at the other engines of MONGODB_URI. A second one ends it at once.`,
     )
     .action(
       cli.action(async () => {
@@ -52,7 +52,7 @@ finish goes on after the next start. A second one ends it at once.`,
           );
           if (json) cli.jsonLine({ url: server.url, firstVisitUrl: server.firstVisitUrl, demo: server.demo });
           else cli.terminal.out(welcome(server));
-          await ended;
+          await Promise.race([ended, server.drained]);
           await server.close();
         } finally {
           done();

@@ -5,7 +5,7 @@ import type { ExecutionQuery, HeaderRow, StoredExecution } from '../../ports/sto
 import type { ExecutionFilter, ExecutionRecord, Json } from '../../wire.ts';
 import { type Caller, maySee, notFound } from '../access.ts';
 import { cursor, filter, id, json, jsonObject, labels, limit, project, triggerName, workflowRef } from './inputs.ts';
-import { listedProject, oneProject, seenExecution } from './scope.ts';
+import { isHere, listedProject, oneProject, seenExecution } from './scope.ts';
 import { type Context, verb } from './verb.ts';
 
 const LIST_DEFAULT = 100;
@@ -131,9 +131,18 @@ const inspect = verb({
   params: { id },
   level: 'see',
   answers: { 201: 'Inspection' },
-  errors: ['FS_DISABLED', 'FS_RATE'],
+  errors: ['FS_CONFLICT', 'FS_DISABLED', 'FS_RATE'],
   async run(context, caller, input) {
-    await seenExecution(context, caller, input.id);
+    const header = await seenExecution(context, caller, input.id);
+    if (!isHere(context, header)) {
+      const { engine } = header.owner;
+      const url = await context.engine.ownerUrl(input.id);
+      throw new FullstopError(
+        'FS_CONFLICT',
+        `expected an execution that this engine runs, found one of engine ${engine}: ask that one${url === null ? '' : `, at ${url}`}`,
+        { details: { engine, url } },
+      );
+    }
     return { status: 201, data: context.inspections.create(caller, input.id) };
   },
 });

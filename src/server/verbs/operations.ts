@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { messageOf } from '../../errors.ts';
+import type { EngineItem } from '../../wire.ts';
 import { allows, notFound } from '../access.ts';
 import { cursor, limit } from './inputs.ts';
 import { verb } from './verb.ts';
@@ -28,25 +28,27 @@ const engines = verb({
   level: 'administerAll',
   answers: { 200: 'EngineList' },
   async run(context) {
-    return { status: 200, data: { items: [context.engine.describe()], nextCursor: null } };
+    return { status: 200, data: { items: context.engine.engines(), nextCursor: null } };
   },
 });
 
 const drain = verb({
   name: 'engine.drain',
-  summary: 'Admits nothing more on an engine and lets running attempts end; never a stop',
+  summary:
+    'Admits nothing more on an engine and lets running attempts end, then hands over to the others; never a stop',
   http: { method: 'POST', path: '/api/engines/:id/drain' },
   params: { id: z.string().min(1).max(100) },
   level: 'administerAll',
   audited: true,
   answers: { 202: 'Engine' },
   async run(context, _caller, input, act) {
-    if (input.id !== context.engine.id) throw notFound('engine', input.id);
+    const known = (): EngineItem | undefined => context.engine.engines().find(({ id }) => id === input.id);
+    if (known() === undefined) throw notFound('engine', input.id);
     await act.begin();
-    context.engine.drain(context.drainMs).catch((error: unknown) => {
-      context.logger.error({ error: messageOf(error) }, 'drain failed');
-    });
-    return { status: 202, data: context.engine.describe() };
+    if (!(await context.engine.requestDrain(input.id))) throw notFound('engine', input.id);
+    const found = known();
+    if (found === undefined) throw notFound('engine', input.id);
+    return { status: 202, data: { ...found, status: 'draining' } };
   },
 });
 
@@ -57,7 +59,10 @@ const workers = verb({
   level: 'administerAll',
   answers: { 200: 'WorkerList' },
   async run(context) {
-    return { status: 200, data: { items: context.workers?.workers() ?? [], nextCursor: null } };
+    return {
+      status: 200,
+      data: { items: context.workers === null ? [] : context.engine.allWorkers(), nextCursor: null },
+    };
   },
 });
 

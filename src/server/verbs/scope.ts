@@ -13,6 +13,11 @@ export async function seenExecution(context: Context, caller: Caller, id: string
   return header;
 }
 
+/** Whether its actors are in this engine, or nowhere any more. */
+export function isHere({ store, engine }: Context, { owner, endedAtMs }: HeaderRow): boolean {
+  return store.cluster === null || endedAtMs !== null || owner.engine === engine.id;
+}
+
 /** The one project a verb works in; `name` is what it looks for there. @throws FS_NOT_FOUND */
 export function oneProject(caller: Caller, asked: string | undefined, noun: string, name: string): string {
   if (asked !== undefined && !maySee(caller, asked)) throw notFound(noun, name);

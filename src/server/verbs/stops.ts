@@ -106,7 +106,7 @@ const bulk = verb({
     if (input.setId !== undefined) {
       if (input.filter !== undefined || input.dryRun !== undefined)
         throw invalid('expected `setId` alone: a set keeps its filter');
-      const set = context.frozenSets.get(caller, input.setId);
+      const set = await context.frozenSets.get(caller, input.setId);
       await act.begin({ project: set.project ?? null, data: { ...set.filter } });
       return { status: 200, data: await stopAll(context, caller, set) };
     }
@@ -118,7 +118,7 @@ const bulk = verb({
       await act.begin({ project: set.project ?? null, data: { ...asked } });
       return { status: 200, data: await stopAll(context, caller, set) };
     }
-    return { status: 200, data: { matched: members.length, setId: context.frozenSets.keep(caller, set) } };
+    return { status: 200, data: { matched: members.length, setId: await context.frozenSets.keep(caller, set) } };
   },
 });
 

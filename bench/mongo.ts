@@ -1,0 +1,379 @@
+/**
+ * `npm run bench -- --store mongo`: the figures of engines that share a MongoDB, on a replica set of three members on
+ * this machine, beside what the driver itself does there.
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { tmpdir } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { MongoClient } from 'mongodb';
+import { TestMongo } from '../test/support/mongo.ts';
+import { BenchClient, forAll } from './client.ts';
+import { Instants, SilentEndpoint } from './endpoint.ts';
+import { median, percentile, shown } from './figure.ts';
+import { type MongoFloors, measureMongoFloors } from './mongo-floors.ts';
+import { checkStopped, parkedWorkflow } from './parked-calls.ts';
+import { readBack } from './read-back.ts';
+import { BenchServer } from './server.ts';
+import { chain, type Shape } from './workflows.ts';
+
+const { values: options } = parseArgs({
+  options: { only: { type: 'string' }, quick: { type: 'boolean', default: false } },
+});
+const quick = options.quick;
+const PARKED = quick ? 100 : 1_000;
+const KEY = `fs_${randomBytes(24).toString('hex')}`;
+/** Commands that a driver sends for its caller, as the server counts them. `getMore` is left out. */
+const COMMANDS = ['find', 'insert', 'update', 'delete', 'findAndModify', 'aggregate', 'count', 'distinct'] as const;
+
+interface Row {
+  name: string;
+  measured: number;
+  unit: string;
+  limit: number;
+  atLeast: boolean;
+  note: string;
+}
+
+const rows: Row[] = [];
+const faults: string[] = [];
+const check = (ok: boolean, message: string): void => {
+  if (!ok) faults.push(message);
+};
+const progress = (text: string): void => {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`);
+  else console.error(text);
+};
+const most = (name: string, measured: number, unit: string, limit: number, note: string): void => {
+  rows.push({ name, measured, unit, limit, atLeast: false, note });
+};
+const least = (name: string, measured: number, unit: string, limit: number, note: string): void => {
+  rows.push({ name, measured, unit, limit, atLeast: true, note });
+};
+
+/** Engines on one database of their own, and what is to be closed with them. */
+class Cluster {
+  readonly uri: string;
+  readonly servers: BenchServer[] = [];
+  readonly #closing: (() => unknown)[] = [];
+  readonly #env: Record<string, string>;
+
+  constructor(mongo: TestMongo, env: Record<string, string> = {}) {
+    this.uri = mongo.uriOf(mongo.freshDatabase());
+    this.#env = env;
+  }
+
+  async server(more: { httpAllow?: string; slots?: number } = {}): Promise<BenchServer> {
+    const env = { MONGODB_URI: this.uri, FULLSTOP_ADMIN_KEY: KEY, ...this.#env };
+    const server = new BenchServer({ directory: tmpdir(), profiles: null, env, ...more });
+    this.servers.push(server);
+    await server.start();
+    return server;
+  }
+
+  async client(server: BenchServer, ends = true): Promise<BenchClient> {
+    const client = new BenchClient({ url: server.url, key: KEY });
+    this.#closing.unshift(() => client.close());
+    await client.connect({ ends });
+    return client;
+  }
+
+  atEnd(close: () => unknown): void {
+    this.#closing.unshift(close);
+  }
+
+  /** Resolves when every engine knows of so many. */
+  async know(count: number): Promise<void> {
+    for (const server of this.servers) {
+      const client = new BenchClient({ url: server.url, key: KEY });
+      while ((await client.http<{ items: unknown[] }>('GET', '/api/engines')).items.length < count) await sleep(200);
+      await client.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const close of this.#closing) await close();
+    await Promise.all(this.servers.map((server) => server.close()));
+  }
+}
+
+async function nodesPerSecond(client: BenchClient, shape: Shape, total: number, inFlight: number): Promise<number> {
+  const startedMs = performance.now();
+  const ids = await client.keepInFlight(shape.definition.name, total, inFlight);
+  const seconds = (performance.now() - startedMs) / 1_000;
+  await readBack(client, ids, shape, check);
+  return (total * shape.needs.size) / seconds;
+}
+
+/** Commands since the members started, over all of them; replication's own are not among these. */
+async function commandsOf(mongo: TestMongo): Promise<number> {
+  let sum = 0;
+  for (const { port } of mongo.set?.servers.map(({ instanceInfo }) => ({ port: instanceInfo?.port })) ?? []) {
+    const client = new MongoClient(`mongodb://127.0.0.1:${port}/?directConnection=true`);
+    const status = await client.db('admin').command({ serverStatus: 1 });
+    for (const name of COMMANDS) sum += Number(status['metrics'].commands[name]?.total ?? 0);
+    await client.close();
+  }
+  return sum;
+}
+
+const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
+  async sequential(mongo) {
+    const cluster = new Cluster(mongo);
+    const floorsBefore = await measureMongoFloors(mongo.uri);
+    const client = await cluster.client(await cluster.server());
+    const shape = chain('sequential', 10);
+    await client.save(shape.definition);
+    await nodesPerSecond(client, shape, quick ? 128 : 512, 256);
+    const rates: number[] = [];
+    for (let round = 0; round < 3; round += 1)
+      rates.push(await nodesPerSecond(client, shape, quick ? 256 : 1_024, 256));
+    await cluster.close();
+    const floorsAfter = await measureMongoFloors(mongo.uri);
+    const mean = (one: keyof MongoFloors): number => (floorsBefore[one] + floorsAfter[one]) / 2;
+    const note = `rounds ${shown(rates)}; floors single ${mean('single').toFixed(0)}, bulk ${mean('bulk').toFixed(0)} updates/s`;
+    least('sequential, 256 in flight, to 1.5 of single updates', median(rates), 'nodes/s', 1.5 * mean('single'), note);
+    least('sequential, 256 in flight, to 0.5 of bulk updates', median(rates), 'nodes/s', 0.5 * mean('bulk'), note);
+  },
+
+  async graph(mongo) {
+    const cluster = new Cluster(mongo);
+    const client = await cluster.client(await cluster.server());
+    const small = chain('chain-10', 10);
+    const big = chain('chain-2000', 2_000);
+    await client.save(small.definition);
+    await client.save(big.definition);
+    const ratios: number[] = [];
+    for (let round = 0; round <= 2; round += 1) {
+      const one = await nodesPerSecond(client, small, quick ? 200 : 800, 16);
+      const other = await nodesPerSecond(client, big, quick ? 1 : 4, 16);
+      if (round > 0) ratios.push(one / other);
+    }
+    await cluster.close();
+    most('node of a 2,000-node graph, to one of a 10-node graph', median(ratios), 'x', 3, `rounds ${shown(ratios, 2)}`);
+  },
+
+  /** The stop asked of one engine, the executions on another. */
+  async stop(mongo) {
+    const { cluster, endpoint, ends, ids, far } = await parkedCalls(mongo, 2);
+    const stops = Math.min(quick ? 20 : 200, ids.length);
+    const aborted: number[] = [];
+    for (const [index, id] of ids.slice(0, stops).entries()) {
+      await sleep(15);
+      const sentMs = performance.now();
+      await far.call('execution.stop', JSON.stringify({ id }));
+      await endpoint.aborts.until(index + 1, 'aborts seen by the endpoint');
+      aborted.push((endpoint.aborts.at.get(id) ?? Number.NaN) - sentMs);
+    }
+    await ends.until(stops, 'final records');
+    await checkStopped(check, far, ids.slice(0, stops));
+    most(
+      'stop asked elsewhere: abort, p99',
+      percentile(aborted, 0.99),
+      'ms',
+      100,
+      `median ${median(aborted).toFixed(1)}`,
+    );
+    const sentMs = performance.now();
+    await far.http('POST', '/api/stops', { filter: { workflow: 'parked' } });
+    await Promise.all([endpoint.aborts.until(ids.length, 'aborts'), ends.until(ids.length, 'final records')]);
+    const totalMs = Math.max(...endpoint.aborts.at.values(), ...ends.at.values()) - sentMs;
+    await checkStopped(check, far, ids);
+    most(
+      `stop of all ${ids.length - stops}, asked elsewhere`,
+      totalMs,
+      'ms',
+      3_000,
+      'last abort and last final record',
+    );
+    endpoint.close();
+    await cluster.close();
+  },
+
+  /** A bus that carries nothing: the Redis it goes over is frozen. */
+  async silence(mongo) {
+    const redis = await startRedis();
+    if (redis === null) {
+      console.log('skipped: silence: there is no redis-server here');
+      return;
+    }
+    const { cluster, endpoint, ids, far } = await parkedCalls(mongo, 2, { REDIS_URL: redis.url });
+    redis.freeze();
+    const stops = Math.min(quick ? 10 : 50, ids.length);
+    const aborted: number[] = [];
+    for (const [index, id] of ids.slice(0, stops).entries()) {
+      const sentMs = performance.now();
+      await far.call('execution.stop', JSON.stringify({ id }));
+      await endpoint.aborts.until(index + 1, 'aborts seen by the endpoint');
+      aborted.push((endpoint.aborts.at.get(id) ?? Number.NaN) - sentMs);
+    }
+    const note = `median ${median(aborted).toFixed(0)} of ${stops} stops`;
+    most('… with the bus silenced: abort, p99', percentile(aborted, 0.99), 'ms', 3_000, note);
+    redis.thaw();
+    endpoint.close();
+    await cluster.close();
+    redis.close();
+  },
+
+  async killed(mongo) {
+    const { cluster, endpoint, ids, far, near } = await parkedCalls(mongo, 2);
+    const count = Math.min(50, ids.length);
+    const stopped = ids.slice(0, count);
+    await near.kill();
+    const sentMs = performance.now();
+    await forAll(stopped, async (id) => {
+      await far.call('execution.stop', JSON.stringify({ id }));
+    });
+    const took: number[] = [];
+    await forAll(stopped, async (id) => {
+      while ((await far.record(id)).status !== 'Failed') await sleep(100);
+      took.push(performance.now() - sentMs);
+    });
+    await checkStopped(check, far, stopped);
+    most(
+      'owner killed: final records',
+      Math.max(...took),
+      'ms',
+      15_000,
+      `${count} stops, first ${Math.min(...took).toFixed(0)}`,
+    );
+    endpoint.close();
+    await cluster.close();
+  },
+
+  /** CPU of the engines and commands per node, with one engine and with three. */
+  async scale(mongo) {
+    const shape = chain('sequential', 10);
+    const total = quick ? 300 : 1_500;
+    const cost = async (engines: number): Promise<{ cpuUs: number; commands: number }> => {
+      const cluster = new Cluster(mongo);
+      for (let index = 0; index < engines; index += 1) await cluster.server();
+      await cluster.know(engines);
+      const clients = await Promise.all(cluster.servers.map((server) => cluster.client(server, false)));
+      await clients[0]?.save(shape.definition);
+      await sleep(3_000);
+      const cpu = (): number => cluster.servers.reduce((sum, server) => sum + server.cpu().total, 0);
+      const run = async (count: number): Promise<string[]> => {
+        const each = await Promise.all(
+          clients.map((client) => client.startAll('sequential', Math.ceil(count / engines), 64)),
+        );
+        const ids = each.flat();
+        const [client] = clients as [BenchClient];
+        for (;;) {
+          const { items } = await client.http<{ items: unknown[] }>('GET', '/api/executions?status=Running&limit=1');
+          const pending = await client.http<{ items: unknown[] }>('GET', '/api/executions?status=Pending&limit=1');
+          if (items.length + pending.items.length === 0) return ids;
+          await sleep(100);
+        }
+      };
+      await run(total / 3);
+      const [cpuBefore, commandsBefore] = [cpu(), await commandsOf(mongo)];
+      const ids = await run(total);
+      const nodes = ids.length * shape.needs.size;
+      const used = {
+        cpuUs: ((cpu() - cpuBefore) * 1e6) / nodes,
+        commands: ((await commandsOf(mongo)) - commandsBefore) / nodes,
+      };
+      await readBack(clients[0] as BenchClient, ids.slice(0, 200), shape, check);
+      await cluster.close();
+      return used;
+    };
+    const one = await cost(1);
+    const three = await cost(3);
+    const words = `one engine ${one.cpuUs.toFixed(0)} µs and ${one.commands.toFixed(3)} commands, three ${three.cpuUs.toFixed(0)} and ${three.commands.toFixed(3)}`;
+    most('engine CPU per node, three engines to one', three.cpuUs / one.cpuUs, 'x', 1.2, words);
+    most('database commands per node, three engines to one', three.commands / one.commands, 'x', 1.2, words);
+  },
+
+  async idle(mongo) {
+    const rest = async (): Promise<number> => {
+      const before = await commandsOf(mongo);
+      const own = await commandsOf(mongo);
+      await sleep(quick ? 5_000 : 20_000);
+      return ((await commandsOf(mongo)) - own - (own - before)) / (quick ? 5 : 20);
+    };
+    const without = await rest();
+    const cluster = new Cluster(mongo);
+    const client = await cluster.client(await cluster.server(), false);
+    await client.save({ name: 'held', nodes: { wait: { type: 'hold', trigger: 'go' } } });
+    await client.startAll('held', PARKED);
+    await client.close();
+    await sleep(quick ? 3_000 : 15_000);
+    const persecond = (await rest()) - without;
+    await cluster.close();
+    most(
+      'idle engine, no worker',
+      persecond,
+      'commands/s',
+      4,
+      `${PARKED} executions parked; ${without.toFixed(2)} without an engine`,
+    );
+  },
+};
+
+/** Executions that wait in an `http` call on the first engine, and a client of the last one. */
+async function parkedCalls(mongo: TestMongo, engines: number, env: Record<string, string> = {}) {
+  const endpoint = new SilentEndpoint();
+  const host = await endpoint.listen();
+  const cluster = new Cluster(mongo, env);
+  const near = await cluster.server({ httpAllow: host });
+  const client = await cluster.client(near);
+  const ends = new Instants();
+  client.onEnded((id) => ends.note(id));
+  await client.save(parkedWorkflow('parked', host));
+  progress(`parking ${PARKED} executions in an http call`);
+  // Before there is another engine: all of them stay with this one.
+  const ids = await client.startAll('parked', PARKED);
+  await endpoint.calls.until(PARKED, 'calls at the endpoint');
+  for (let index = 1; index < engines; index += 1) await cluster.server({ httpAllow: host, slots: 0 });
+  await cluster.know(engines);
+  const far = await cluster.client(cluster.servers.at(-1) as BenchServer, false);
+  return { cluster, endpoint, ends, ids, far, near };
+}
+
+async function startRedis() {
+  const port = 20_000 + (process.pid % 20_000);
+  const args = ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
+  const child = spawn('redis-server', args, { stdio: 'ignore' });
+  const failed = once(child, 'error').then(() => true);
+  if (await Promise.race([failed, sleep(1_000).then(() => false)])) return null;
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    freeze: () => child.kill('SIGSTOP'),
+    thaw: () => child.kill('SIGCONT'),
+    close: () => child.kill('SIGKILL'),
+  };
+}
+
+const wanted = options.only?.split(',') ?? Object.keys(figures);
+const mongo = await TestMongo.start({ members: 3, own: true });
+if (typeof mongo === 'string') {
+  console.error(mongo);
+  process.exit(1);
+}
+for (const name of wanted) {
+  progress(name);
+  const figure = figures[name];
+  if (figure === undefined)
+    faults.push(`there is no figure ${name}: expected some of ${Object.keys(figures).join(', ')}`);
+  else {
+    await figure(mongo).catch((error: unknown) => {
+      faults.push(`${name}: ${error instanceof Error ? error.stack : error}`);
+    });
+  }
+}
+await mongo.close();
+const digits = (value: number): string => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
+console.log('\non a replica set of three members, two engines or more where a stop is asked elsewhere');
+for (const { name, measured, unit, limit, atLeast } of rows) {
+  const ok = atLeast ? measured >= limit : measured <= limit;
+  const value = `${digits(measured)} ${unit}`.padStart(16);
+  console.log(
+    `${name.padEnd(56)} ${value}  ${atLeast ? '>=' : '<='} ${digits(limit).padStart(6)}  ${ok ? 'ok' : 'over'}`,
+  );
+}
+for (const { name, note } of rows) console.log(`  ${name}: ${note}`);
+for (const fault of faults.slice(0, 20)) console.error(`check failed: ${fault}`);
+process.exit(faults.length > 0 ? 1 : 0);

@@ -1,0 +1,21 @@
+import type { ClientSession, Collection } from 'mongodb';
+import type { ExecutionDocument } from './documents.ts';
+
+export type Member = Pick<ExecutionDocument, '_id' | 'status' | 'stop' | 'project' | 'uniqueKey'>;
+
+/** All descendants of an execution, level by level: parents before their children. */
+export async function descendantsOf(
+  executions: Collection<ExecutionDocument>,
+  id: string,
+  session?: ClientSession,
+): Promise<Member[]> {
+  const projection = { status: 1, stop: 1, project: 1, uniqueKey: 1 };
+  const options = session === undefined ? { projection } : { projection, session };
+  const family: Member[] = [];
+  for (let level = [id]; level.length > 0; ) {
+    const children = await executions.find<Member>({ parent: { $in: level } }, options).toArray();
+    family.push(...children);
+    level = children.map(({ _id }) => _id);
+  }
+  return family;
+}

@@ -1,0 +1,400 @@
+/** People and programs that start, stop, read and follow, by the server's own verbs; and what each was told. */
+import type { Caller } from '../../src/server/access.ts';
+import { call as callVerb } from '../../src/server/call.ts';
+import { verbs } from '../../src/server/verbs/table.ts';
+import type { Context, Verb } from '../../src/server/verbs/verb.ts';
+import type {
+  BulkStopAnswer,
+  EventPage,
+  ExecutionEvent,
+  ExecutionRecord,
+  StopAnswer,
+  StopReceipt,
+} from '../../src/wire.ts';
+import type { Follower, SimBus } from './bus.ts';
+import { copy, tail } from './database.ts';
+import type { Ledger } from './ledger.ts';
+import type { Load } from './plan.ts';
+import { Process, type Scheduler, type Streams } from './scheduler.ts';
+import type { Trace } from './trace.ts';
+
+const byName = new Map<string, Verb>(verbs.map((verb) => [verb.name, verb]));
+
+export const operator: Caller = { keyId: 'key-1', name: 'somebody', role: 'admin', project: null };
+export const stranger: Caller = { keyId: 'key-2', name: 'a stranger', role: 'admin', project: 'elsewhere' };
+
+/** Until a client asks again, elsewhere. */
+const PATIENCE_MS = 4_000;
+
+/** An engine that answers clients. */
+export interface Door {
+  name: string;
+  process: Process;
+  bus: SimBus;
+  context: Context;
+}
+
+export interface ClientWorld {
+  scheduler: Scheduler;
+  streams: Streams;
+  ledger: Ledger;
+  trace: Trace;
+  /** Engines that take requests now. */
+  doors(): Door[];
+  /** Messages between clients and this engine are lost now. */
+  cut(door: Door, to: boolean): boolean;
+  healed(): boolean;
+}
+
+type Told = { ok: true; status: number; data: unknown } | { ok: false; code: string };
+
+/** Everybody who asks. Ids of executions are known by the load's starts. */
+export class Clients {
+  readonly #world: ClientWorld;
+  readonly #process: Process;
+  /** By position of the start in the load. */
+  readonly ids = new Map<number, string>();
+  /** Stops that were accepted: by execution, their request. */
+  readonly accepted = new Map<string, string>();
+  readonly followers: SimFollower[] = [];
+  /** Requests that have not ended. */
+  open = 0;
+
+  constructor(world: ClientWorld) {
+    this.#world = world;
+    this.#process = new Process('clients', world.scheduler);
+  }
+
+  do(index: number, load: Load): void {
+    const { kind } = load;
+    if (kind === 'start') {
+      const input = { workflow: load.workflow, project: 'default', input: { n: load.n } };
+      this.#ask(
+        'execution.start',
+        load.key === null ? input : { ...input, idempotencyKey: load.key },
+        false,
+        (told) => {
+          if (!told.ok) return;
+          const { id } = told.data as ExecutionRecord;
+          this.ids.set(index, id);
+          this.#known(id, 'was told of');
+        },
+      );
+      return;
+    }
+    if (kind === 'pause') {
+      this.#ask('admission.set', { paused: true }, true);
+      this.#process.later(load.forMs, () => this.#ask('admission.set', { paused: false }, true));
+      return;
+    }
+    if (kind === 'disable') {
+      this.#ask('workflow.disable', { name: load.workflow }, true);
+      this.#process.later(load.forMs, () => this.#ask('workflow.enable', { name: load.workflow }, true));
+      return;
+    }
+    if (kind === 'save') return;
+    if (kind === 'stopMany') {
+      this.#stopMany(load);
+      return;
+    }
+    const id = this.ids.get(load.start);
+    if (id === undefined) {
+      // Not there yet: a little later, or never.
+      if (!this.#world.healed()) this.#process.later(700, () => this.do(index, load));
+      return;
+    }
+    switch (kind) {
+      case 'stop':
+        this.stop(load.child === true ? (this.#childOf(id) ?? id) : id);
+        break;
+      case 'trigger':
+        this.#ask('execution.trigger', { id, name: load.name, payload: load.payload }, true);
+        break;
+      case 'delete':
+        this.#ask('execution.delete', { id }, true, (told) => {
+          if (told.ok && this.#world.ledger.executions.get(id)?.deleted !== true)
+            this.#fault(`${id} was told to be deleted, and is there`);
+        });
+        break;
+      case 'subscribe':
+        this.followers.push(new SimFollower(this.#world, this, id));
+        break;
+      case 'read':
+        this.#read(id, load.what);
+        break;
+      case 'stranger':
+        this.#stranger(id, load.what);
+        break;
+    }
+  }
+
+  /** What was shut for a while is open in the end, in whatever order that was asked. */
+  heal(load: readonly Load[]): void {
+    this.#process.later(900, () => {
+      if (load.some(({ kind }) => kind === 'pause')) this.#ask('admission.set', { paused: false }, true);
+      for (const item of load) if (item.kind === 'disable') this.#ask('workflow.enable', { name: item.workflow }, true);
+    });
+  }
+
+  /** Asks until it is answered for good. */
+  stop(id: string): void {
+    this.#ask('execution.stop', { id }, true, (told) => {
+      const known = this.#known(id, 'is told to stop');
+      if (known === undefined || known.deleted) return;
+      if (!told.ok) {
+        if (told.code === 'FS_ENDED' && (known.endAtMs === null || known.stop !== null))
+          this.#fault(`the stop of ${id} was answered 409, and it ${known.endAtMs === null ? 'lives' : 'was stopped'}`);
+        else if (!['FS_ENDED', 'FS_UNAVAILABLE'].includes(told.code))
+          this.#fault(`the stop of ${id} was answered ${told.code}`);
+        return;
+      }
+      const answer = told.data as StopAnswer;
+      if (known.stop?.requestId !== answer.requestId)
+        this.#fault(`the stop of ${id} was accepted as ${answer.requestId}, stored is ${known.stop?.requestId} (I7)`);
+      const before = this.accepted.get(id);
+      if (before !== undefined && before !== answer.requestId)
+        this.#fault(`the stop of ${id} was accepted as ${before}, then as ${answer.requestId}`);
+      this.accepted.set(id, answer.requestId);
+    });
+  }
+
+  #stopMany(load: Load & { kind: 'stopMany' }): void {
+    const ids = [...this.ids.values()];
+    const filter =
+      load.by === 'all'
+        ? { all: true }
+        : load.by === 'workflow'
+          ? { workflow: load.workflow }
+          : { ids: ids.slice(0, 2) };
+    if (load.by === 'ids' && ids.length === 0) return;
+    const taken = (told: Told): void => {
+      if (!told.ok) return;
+      const { requested } = told.data as BulkStopAnswer;
+      for (const id of requested) {
+        const known = this.#known(id, 'was stopped in bulk');
+        if (known !== undefined && !known.deleted && known.stop === null)
+          this.#fault(`the stop of ${id} in bulk was accepted, and none is stored (I7)`);
+        if (known?.stop != null) this.accepted.set(id, known.stop.requestId);
+      }
+    };
+    if (!load.dryRun) {
+      this.#ask('executions.stop', { filter }, true, taken);
+      return;
+    }
+    this.#ask('executions.stop', { filter, dryRun: true }, true, (told, door) => {
+      if (told.ok) this.#ask('executions.stop', { setId: (told.data as { setId: string }).setId }, false, taken, door);
+    });
+  }
+
+  #read(id: string, what: (Load & { kind: 'read' })['what']): void {
+    switch (what) {
+      case 'get':
+        this.#ask('execution.get', { id }, true, (told) => told.ok && this.#checkRecord(told.data as ExecutionRecord));
+        break;
+      case 'events':
+        this.#ask('execution.events', { id, from: 1 }, true, (told) => {
+          if (!told.ok) return;
+          (told.data as EventPage).items.forEach((event) => {
+            this.#world.ledger.eventLeaves(id, event);
+          });
+        });
+        break;
+      case 'receipt':
+        this.#ask('execution.receipt', { id }, true);
+        break;
+      case 'preview':
+        this.#ask('execution.preview', { id }, true);
+        break;
+      case 'results':
+        this.#ask('execution.results', { id }, true);
+        break;
+      case 'list':
+        this.#ask('execution.list', { project: 'default' }, true);
+        break;
+    }
+  }
+
+  /** What a client sees has happened (I7), and an end stays (I1). */
+  #checkRecord(record: ExecutionRecord): void {
+    const known = this.#world.ledger.executions.get(record.id);
+    if (known === undefined) this.#fault(`${record.id} was read, and nobody created it`);
+    else if (record.seq > (known.events.at(-1)?.seq ?? 0))
+      this.#fault(`${record.id} was read at event ${record.seq} (I7)`);
+    else if (record.endedAt !== null && known.endAtMs === null) this.#fault(`${record.id} was read as ended (I7)`);
+  }
+
+  #stranger(id: string, what: (Load & { kind: 'stranger' })['what']): void {
+    const inputs = {
+      get: ['execution.get', { id }],
+      stop: ['execution.stop', { id }],
+      trigger: ['execution.trigger', { id, name: 'go', payload: 1 }],
+      stopMany: ['executions.stop', { filter: { ids: [id] } }],
+      events: ['execution.events', { id }],
+      receipt: ['execution.receipt', { id }],
+      delete: ['execution.delete', { id }],
+    } as const;
+    const [verb, input] = inputs[what];
+    this.#ask(
+      verb,
+      input,
+      true,
+      (told) => {
+        const nothing =
+          what === 'stopMany'
+            ? told.ok && (told.data as BulkStopAnswer).matched === 0
+            : !told.ok && ['FS_NOT_FOUND', 'FS_UNAVAILABLE'].includes(told.code);
+        if (!nothing) this.#fault(`a stranger asked for ${verb} of ${id} and was told ${JSON.stringify(told)} (I10)`);
+      },
+      undefined,
+      stranger,
+    );
+  }
+
+  readReceipt(id: string, then: (receipt: StopReceipt) => void): void {
+    this.#ask('execution.receipt', { id }, true, (told) => {
+      if (told.ok) then(told.data as StopReceipt);
+    });
+  }
+
+  #childOf(id: string): string | null {
+    for (const known of this.#world.ledger.executions.values())
+      if (known.parent?.executionId === id && known.endAtMs === null) return known.id;
+    return null;
+  }
+
+  #known(id: string, how: string) {
+    const known = this.#world.ledger.executions.get(id);
+    if (known === undefined) this.#fault(`${id} ${how}, and nobody created it (I7)`);
+    return known;
+  }
+
+  #fault(text: string): void {
+    this.#world.ledger.fault(text);
+  }
+
+  /** `again`: it may be asked twice. */
+  #ask(
+    name: string,
+    input: object,
+    again: boolean,
+    then: (told: Told, door: Door) => void = () => undefined,
+    at?: Door,
+    caller = operator,
+  ): void {
+    const { trace } = this.#world;
+    this.open += 1;
+    const request = (tries: number): void => {
+      const repeat = (): void => {
+        if (again && tries < 12) this.#process.later(300, () => request(tries + 1));
+        else this.open -= 1;
+      };
+      const asked = this.ask(name, input, caller, at, (told, door) => {
+        if (told === null || (!told.ok && told.code === 'FS_UNAVAILABLE')) {
+          trace.note('clients', `${name} unavailable`);
+          repeat();
+          return;
+        }
+        trace.note('clients', `${name} ${told.ok ? told.status : told.code}`);
+        this.open -= 1;
+        then(told, door);
+      });
+      if (!asked) repeat();
+    };
+    request(0);
+  }
+
+  /** One request to one engine; `null`: no answer came. False: no engine is there. */
+  ask(
+    name: string,
+    input: object,
+    caller: Caller,
+    at: Door | undefined,
+    then: (told: Told | null, door: Door) => void,
+  ): boolean {
+    const { streams, trace } = this.#world;
+    const random = streams.of('clients');
+    const doors = this.#world.doors();
+    const door = at ?? doors[Math.floor(random.next() * doors.length)];
+    if (door === undefined) return false;
+    trace.note('clients', `${name} ${'id' in input ? tail(String(input.id)) : ''} -> ${door.name}`);
+    const verb = byName.get(name);
+    if (verb === undefined) throw new Error(`no verb ${name}`);
+    const there = 0.2 + random.next() * 3;
+    const back = 0.2 + random.next() * 3;
+    let over = false;
+    const end = (told: Told | null): void => {
+      if (over) return;
+      over = true;
+      then(told, door);
+    };
+    this.#process.later(PATIENCE_MS, () => end(null));
+    if (this.#world.cut(door, false)) return true;
+    door.process.later(there, () => {
+      const answer = (told: Told): void => {
+        if (!door.process.alive || this.#world.cut(door, true)) return;
+        this.#process.later(back, () => end(told));
+      };
+      callVerb(door.context, verb, caller, input as Record<string, unknown>).then(
+        ({ status, data }) => answer({ ok: true, status, data: copy(data) }),
+        (error: unknown) => {
+          const code = (error as { code?: unknown }).code;
+          if (typeof code !== 'string')
+            this.#fault(`${name} broke: ${error instanceof Error ? error.stack : String(error)}`);
+          answer({ ok: false, code: String(code) });
+        },
+      );
+    });
+    return true;
+  }
+}
+
+/** Follows one execution: takes events as they come, and reads what it missed. */
+export class SimFollower implements Follower {
+  readonly id: string;
+  readonly seen: ExecutionEvent[] = [];
+  readonly #world: ClientWorld;
+  readonly #clients: Clients;
+  #door: Door | null = null;
+  #reading = false;
+
+  constructor(world: ClientWorld, clients: Clients, id: string) {
+    this.#world = world;
+    this.#clients = clients;
+    this.id = id;
+    this.#connect();
+  }
+
+  #connect(): void {
+    const doors = this.#world.doors();
+    const door = doors[Math.floor(this.#world.streams.of('followers').next() * doors.length)] ?? null;
+    this.#door = door;
+    door?.bus.follow(this.id, this);
+    this.read();
+  }
+
+  event(_id: string, event: ExecutionEvent): void {
+    const door = this.#door;
+    if (door === null || this.#world.cut(door, true)) return;
+    if (event.seq === this.seen.length + 1) this.seen.push(event);
+    else if (event.seq > this.seen.length) this.read();
+  }
+
+  /** From the store, from where it is. */
+  read(): void {
+    if (this.#reading) return;
+    if (this.#door === null || !this.#world.doors().includes(this.#door)) {
+      this.#door?.bus.unfollow(this);
+      this.#door = null;
+      if (this.#world.doors().length > 0) this.#connect();
+      return;
+    }
+    this.#reading = true;
+    const from = this.seen.length + 1;
+    const asked = this.#clients.ask('execution.events', { id: this.id, from }, operator, this.#door, (told) => {
+      this.#reading = false;
+      if (told?.ok !== true) return;
+      for (const event of (told.data as EventPage).items) if (event.seq === this.seen.length + 1) this.seen.push(event);
+    });
+    if (!asked) this.#reading = false;
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * `npm run simulate -- [options]`
+ *
+ *     --seeds N       how many seeds (1,000), --from S the first of them (1), --workers W processes (1)
+ *     --seed S        one seed; --trace tells its story, --plan prints what was drawn
+ *     --file F        a plan that was kept, with --trace
+ *     --engines E     engines in each world (drawn)
+ *     --keep          cut failing seeds down and keep them in test/simulation/regressions/
+ *     --mutants       for each guard that can be switched off, how many seeds it takes to notice; or one: --mutant NAME
+ *     --json          for other processes
+ */
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { prepareModules } from './modules.ts';
+import { mutants } from './mutants.ts';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '1000' },
+    from: { type: 'string', default: '1' },
+    workers: { type: 'string', default: '1' },
+    engines: { type: 'string' },
+    seed: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+    plan: { type: 'boolean', default: false },
+    file: { type: 'string' },
+    keep: { type: 'boolean', default: false },
+    mutants: { type: 'boolean', default: false },
+    mutant: { type: 'string' },
+    step: { type: 'string', default: '1' },
+    json: { type: 'boolean', default: false },
+  },
+});
+
+/** Every so many seeds each fault is left out once, to see whether it changed anything. */
+const SAMPLE = 25;
+const SEEDS_OF_A_MUTANT = Number(process.env.MSEEDS ?? 5_000);
+
+const mutant = values.mutant === undefined ? null : mutants.find(({ name }) => name === values.mutant);
+if (mutant === undefined) throw new Error(`no mutant ${values.mutant}`);
+prepareModules(mutant === null ? [] : mutant.rewrites);
+const { drawPlan, faultKinds } = await import('./plan.ts');
+const { runPlan } = await import('./world.ts');
+type Plan = ReturnType<typeof drawPlan>;
+
+interface Summary {
+  seeds: number;
+  failed: { seed: number; fault: string }[];
+  executions: number;
+  stops: number;
+  steps: number;
+  hits: Record<string, number>;
+  /** Of the sampled seeds: how often a fault was there, and how often the run without it was another. */
+  sampled: Record<string, [there: number, mattered: number]>;
+}
+
+const emptySummary = (): Summary => ({
+  seeds: 0,
+  failed: [],
+  executions: 0,
+  stops: 0,
+  steps: 0,
+  hits: {},
+  sampled: {},
+});
+
+const planOf = (seed: number): Plan =>
+  drawPlan(seed, values.engines === undefined ? {} : { engines: Number(values.engines) });
+
+async function tellOne(plan: Plan): Promise<number> {
+  if (values.plan) console.log(JSON.stringify(plan, null, 2));
+  const outcome = await runPlan(plan, { trace: values.trace });
+  if (values.trace) console.log(outcome.lines.join('\n'));
+  console.log(`seed ${plan.seed}: ${outcome.executions} executions, ${outcome.stops} stopped, ${outcome.steps} steps`);
+  console.log(
+    `faults hit: ${Object.entries(outcome.hits)
+      .map(([kind, times]) => `${kind} ${times}`)
+      .join(', ')}`,
+  );
+  console.log(`hash ${outcome.hash}`);
+  for (const fault of outcome.faults) console.log(`FAILED: ${fault}`);
+  return outcome.faults.length > 0 ? 1 : 0;
+}
+
+async function runSeeds(from: number, count: number, step: number, tell: (summary: Summary) => void): Promise<Summary> {
+  const summary = emptySummary();
+  for (let index = 0; index < count; index += 1) {
+    const seed = from + index * step;
+    const plan = planOf(seed);
+    const outcome = await runPlan(plan);
+    summary.seeds += 1;
+    summary.executions += outcome.executions;
+    summary.stops += outcome.stops;
+    summary.steps += outcome.steps;
+    for (const kind of Object.keys(outcome.hits)) summary.hits[kind] = (summary.hits[kind] ?? 0) + 1;
+    if (outcome.faults.length > 0) {
+      summary.failed.push({ seed, fault: outcome.faults[0] ?? '' });
+      if (mutant !== null) break;
+    } else if (mutant === null && index % SAMPLE === 0) {
+      for (const [at, fault] of plan.faults.entries()) {
+        const without = await runPlan({ ...plan, faults: plan.faults.filter((_, other) => other !== at) });
+        const sampled = summary.sampled[fault.kind] ?? [0, 0];
+        summary.sampled[fault.kind] = sampled;
+        sampled[0] += 1;
+        if (without.hash !== outcome.hash) sampled[1] += 1;
+      }
+    }
+    if (index % 100 === 99) tell(summary);
+  }
+  return summary;
+}
+
+/** In processes of their own, each with every W-th seed. */
+async function runInProcesses(from: number, count: number, workers: number): Promise<Summary> {
+  const parts = new Map<number, Summary>();
+  const startedMs = performance.now();
+  const tell = (): void => {
+    const total = sum([...parts.values()]);
+    const seconds = (performance.now() - startedMs) / 1_000;
+    if (process.stderr.isTTY || total.seeds % 1_000 === 0)
+      process.stderr.write(
+        `${total.seeds} of ${count} seeds, ${total.failed.length} failed, ${Math.round(total.seeds / seconds)}/s\n`,
+      );
+  };
+  if (workers === 1) {
+    const summary = await runSeeds(from, count, 1, (part) => {
+      parts.set(0, part);
+      tell();
+    });
+    return summary;
+  }
+  await Promise.all(
+    Array.from({ length: workers }, async (_, index) => {
+      const seeds = Math.floor((count - index + workers - 1) / workers);
+      const args = ['--from', String(from + index), '--seeds', String(seeds), '--step', String(workers), '--json'];
+      if (values.engines !== undefined) args.push('--engines', values.engines);
+      parts.set(
+        index,
+        await child(args, (part) => {
+          parts.set(index, part);
+          tell();
+        }),
+      );
+    }),
+  );
+  return sum([...parts.values()]);
+}
+
+function child(args: string[], tell: (summary: Summary) => void): Promise<Summary> {
+  return new Promise((resolve, reject) => {
+    const started = spawn(process.execPath, [import.meta.filename, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let text = '';
+    let last: Summary | null = null;
+    started.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+      const lines = text.split('\n');
+      text = lines.pop() ?? '';
+      for (const line of lines) {
+        last = JSON.parse(line) as Summary;
+        tell(last);
+      }
+    });
+    started.once('close', (code) => {
+      if (last === null) reject(new Error(`a process of the simulation ended with ${code}`));
+      else resolve(last);
+    });
+  });
+}
+
+function sum(parts: Summary[]): Summary {
+  const total = emptySummary();
+  for (const part of parts) {
+    total.seeds += part.seeds;
+    total.failed.push(...part.failed);
+    total.executions += part.executions;
+    total.stops += part.stops;
+    total.steps += part.steps;
+    for (const [kind, times] of Object.entries(part.hits)) total.hits[kind] = (total.hits[kind] ?? 0) + times;
+    for (const [kind, [there, mattered]] of Object.entries(part.sampled)) {
+      const sampled = total.sampled[kind] ?? [0, 0];
+      total.sampled[kind] = sampled;
+      sampled[0] += there;
+      sampled[1] += mattered;
+    }
+  }
+  return total;
+}
+
+function print(summary: Summary, seconds: number): void {
+  const { seeds, failed } = summary;
+  const each = (total: number): string => (total / seeds).toFixed(1);
+  console.log(
+    `${seeds} seeds in ${seconds.toFixed(1)} s (${(seeds / seconds).toFixed(0)}/s): each ${each(summary.executions)} executions, ${each(summary.stops)} stopped, ${each(summary.steps)} steps`,
+  );
+  console.log('fault                  seeds hit   changed the run (sampled)');
+  for (const kind of faultKinds) {
+    const [there, mattered] = summary.sampled[kind] ?? [0, 0];
+    console.log(`${kind.padEnd(22)} ${String(summary.hits[kind] ?? 0).padStart(9)}   ${mattered} of ${there}`);
+  }
+  console.log(`${failed.length} seeds failed`);
+  for (const { seed, fault } of failed.slice(0, 40)) console.log(`  seed ${seed}: ${fault.slice(0, 300)}`);
+}
+
+async function keep(failed: Summary['failed']): Promise<void> {
+  const { shrink } = await import('./shrink.ts');
+  for (const { seed, fault } of failed.slice(0, 10)) {
+    const plan = await shrink(planOf(seed), fault);
+    const file = join(import.meta.dirname, 'regressions', `${seed}.json`);
+    writeFileSync(file, `${JSON.stringify({ fault, plan }, null, 2)}\n`);
+    console.log(`kept ${file}: ${plan.faults.length} faults, ${plan.load.length} requests`);
+  }
+}
+
+async function tellMutants(): Promise<number> {
+  console.log('guard switched off                                             seeds   noticed by');
+  let missed = 0;
+  for (const { name, what } of mutants) {
+    const { seeds, failed } = await child(
+      ['--mutant', name, '--seeds', String(SEEDS_OF_A_MUTANT), '--from', values.from, '--json'],
+      () => undefined,
+    );
+    const [found] = failed;
+    if (found === undefined) missed += 1;
+    console.log(
+      `${`${name}: ${what}`.padEnd(62)} ${(found === undefined ? '-' : String(seeds)).padStart(5)}   ${(found?.fault ?? 'nothing').slice(0, 140)}`,
+    );
+  }
+  console.log(`${mutants.length - missed} of ${mutants.length} noticed within ${SEEDS_OF_A_MUTANT} seeds`);
+  return missed === 0 ? 0 : 1;
+}
+
+async function main(): Promise<number> {
+  if (values.file !== undefined) return tellOne((JSON.parse(readFileSync(values.file, 'utf8')) as { plan: Plan }).plan);
+  if (values.seed !== undefined) return tellOne(planOf(Number(values.seed)));
+  if (values.mutants) return tellMutants();
+  const from = Number(values.from);
+  const count = Number(values.seeds);
+  if (values.json) {
+    const line = (summary: Summary): void => void process.stdout.write(`${JSON.stringify(summary)}\n`);
+    line(await runSeeds(from, count, Number(values.step), line));
+    return 0;
+  }
+  const startedMs = performance.now();
+  const summary = await runInProcesses(from, count, Number(values.workers));
+  print(summary, (performance.now() - startedMs) / 1_000);
+  if (values.keep) await keep(summary.failed);
+  return summary.failed.length > 0 ? 1 : 0;
+}
+
+process.exitCode = await main();

@@ -1,0 +1,253 @@
+/**
+ * Guards of the product, each switched off by a rewrite of its text: the simulation has to notice every one.
+ *
+ * A guard whose text is no longer there is an error: it moved, and so must the mutant.
+ */
+import type { Rewrite } from './modules.ts';
+
+export interface Mutant {
+  name: string;
+  what: string;
+  rewrites: Rewrite[];
+}
+
+const STORE = 'src/adapters/memory/store.ts';
+const ENGINE = 'src/engine/engine.ts';
+const HOST = 'src/engine/execution-host.ts';
+const DISPATCHER = 'src/engine/dispatcher.ts';
+const DESK = 'src/engine/task-desk.ts';
+const CHILDREN = 'src/engine/children.ts';
+const WORKER = 'src/worker/worker.ts';
+const LINK = 'src/worker/engine-link.ts';
+const NODE = 'machines/node.machine.ts';
+
+function mutant(name: string, what: string, file: string, text: string, by: string): Mutant {
+  return { name, what, rewrites: [{ file, text, by }] };
+}
+
+export const mutants: Mutant[] = [
+  // The store's conditions.
+  mutant(
+    'commit-stop-filter',
+    'a commit that knows of no stop is applied after one',
+    STORE,
+    'if (header.stop !== null && header.stop.requestId !== commit.requestId) {',
+    'if (false as boolean) {',
+  ),
+  mutant(
+    'claim-stop-filter',
+    'a task is claimed after a stop',
+    STORE,
+    "if (entry.header.stop !== null) return 'stopping';",
+    '',
+  ),
+  mutant(
+    'child-stop-filter',
+    'a child is created under a parent that is stopping',
+    STORE,
+    "if (parent.header.stop !== null) return { kind: 'refused', why: 'parentStopping' };",
+    '',
+  ),
+  mutant(
+    'repeated-commit',
+    'a commit that was applied before is not known again',
+    STORE,
+    "if (applied) return { kind: 'committed' };",
+    '',
+  ),
+  mutant(
+    'stop-descendants',
+    'a stop does not reach the children',
+    STORE,
+    '...this.#descendants(id).filter((child) => !hasEnded(child))',
+    '',
+  ),
+  mutant(
+    'unique-key',
+    'a start or a child is created twice',
+    STORE,
+    'entry.uniqueKey === uniqueKey',
+    '(entry.uniqueKey === uniqueKey && (false as boolean))',
+  ),
+  // The engine.
+  mutant(
+    'audit-first',
+    'a stop is stored before its audit entry',
+    'src/server/verbs/stops.ts',
+    'await act.begin({ project: where });\n    const outcome',
+    'const outcome',
+  ),
+  mutant(
+    'access-rule',
+    'a stranger sees an execution',
+    'src/server/verbs/scope.ts',
+    'if (header === null || !maySee(caller, header.project))',
+    'if (header === null)',
+  ),
+  mutant(
+    'local-dispatch',
+    'a stop is not delivered in its own engine',
+    ENGINE,
+    "this.#deliver(affected, outcome, 'local');",
+    '',
+  ),
+  mutant(
+    'sweep',
+    'nobody looks for stops whose broadcast was lost',
+    ENGINE,
+    "this.#deliver(intent.executionId, intent, 'poll');",
+    'void intent;',
+  ),
+  mutant(
+    'intent-before-restore',
+    'a restored execution goes on before its stop is read',
+    ENGINE,
+    "if (header.stop !== null) host.beginStop('takeover');\n    else if",
+    'if',
+  ),
+  mutant(
+    'lost-create',
+    'an execution whose creation was not answered is forgotten',
+    ENGINE,
+    "if (hasCode(error, 'FS_UNAVAILABLE')) this.#adoptCreated(",
+    'if (false as boolean) this.#adoptCreated(',
+  ),
+  mutant(
+    'unsaved-before-stop',
+    'what was not durable stays when a stop comes',
+    HOST,
+    'this.header.stop = intent;\n    if (this.#unsaved()) this.#reload(path);\n    else this.beginStop(path);',
+    'this.header.stop = intent;\n    this.beginStop(path);',
+  ),
+  mutant(
+    'work-after-commit',
+    'work begins before its start is durable',
+    HOST,
+    'this.#commit(commit, effects, 0);',
+    'for (const { slot } of effects) this.#beginWork(slot);\n    this.#commit(commit, [], 0);',
+  ),
+  mutant(
+    'told-after-commit',
+    'events are announced before they are durable',
+    HOST,
+    'this.env.cut(this);\n    this.#commit',
+    'this.env.published(this, commit);\n    this.#commit',
+  ),
+  mutant(
+    'commit-retry',
+    'a commit that was not answered is not tried again',
+    HOST,
+    'if (!this.over && actor === this.actor && this.#committing) this.#commit(commit, effects, tries + 1);',
+    '',
+  ),
+  mutant(
+    'stop-grace',
+    'a stop waits for its tasks for ever',
+    HOST,
+    "if (path === 'takeover') this.#writeOff();\n    else this.#armGrace();",
+    "if (path === 'takeover') this.#writeOff();",
+  ),
+  mutant('deadline-rearm', 'a restored node has no timers', HOST, 'else this.#armTimers(slot);\n    }', '}'),
+  mutant(
+    'attempt-of-result',
+    'the result of an earlier attempt is taken',
+    HOST,
+    'if (slot.settled || slot.attempt !== attempt) return;\n    this.enter(() => {\n      slot.output = output;',
+    'if (slot.settled) return;\n    this.enter(() => {\n      slot.output = output;',
+  ),
+  mutant(
+    'trigger-once',
+    'a trigger that came twice is taken twice',
+    HOST,
+    'if (this.#triggersSeen.has(trigger.id)) return;',
+    '',
+  ),
+  mutant(
+    'result-durable',
+    'a result is acknowledged before it is durable',
+    HOST,
+    'return taken ? this.#durable() : Promise.resolve(false);',
+    'return Promise.resolve(taken);',
+  ),
+  mutant(
+    'abort-told',
+    'a task on a worker is not told to end',
+    DESK,
+    'const how = this.#host.env.dispatcher.abort(id);',
+    "const how = 'told' as 'told' | 'withdrawn' | 'asked' | 'unknown';",
+  ),
+  mutant(
+    'children-end',
+    'children go on when their node has timed out',
+    CHILDREN,
+    'for (const id of this.running.keys()) this.#host.env.endChild(id, verdict);',
+    '',
+  ),
+  mutant(
+    'children-found',
+    'a restart does not look for children',
+    CHILDREN,
+    'this.#ids[index] = child.id;\n',
+    'continue;\n',
+  ),
+  // Workers.
+  mutant(
+    'result-token',
+    "another claim's result is taken",
+    DISPATCHER,
+    'claim?.worker === link.workerId && claim.tokenHash === tokenHash;',
+    'claim !== null && claim !== undefined;',
+  ),
+  mutant(
+    'unlisted',
+    'a task whose push was lost is waited for',
+    DISPATCHER,
+    'if (entry.unlisted > 1) this.#gone(id, entry);',
+    '',
+  ),
+  mutant(
+    'worker-lease',
+    'tasks of a worker that is silent are waited for',
+    DISPATCHER,
+    'else if (!entry.aborting) this.#gone(id, entry);',
+    '',
+  ),
+  mutant(
+    'run-twice',
+    'a task that is pushed twice runs twice',
+    WORKER,
+    'if (this.#entries.has(key) || this.#link.holds(held) || this.#ended.has(key)) return;',
+    '',
+  ),
+  mutant(
+    'tombstone',
+    'a cancel that overtakes its task is forgotten',
+    WORKER,
+    'if (this.#cancelled.take(task.id) || this.#stopped.has(task.executionId)) {',
+    'if (false as boolean) {',
+  ),
+  mutant('cut-off', 'a worker that nobody hears goes on', WORKER, "if (this.#cancellable) this.#endAll('lost');", ''),
+  mutant('result-repeat', 'a result that was not answered is not said again', LINK, 'else this.#repeatLater();', ''),
+  mutant(
+    'beat-cancels',
+    'what a heartbeat is answered with is not heard',
+    LINK,
+    'for (const taskId of cancel) this.#handlers.cancel(taskId);',
+    'void cancel;',
+  ),
+  // Policies.
+  mutant(
+    'rerun-policy',
+    'a node with rerun: false runs again',
+    NODE,
+    'mayRerun: ({ context }) => context.policy.rerun && ',
+    'mayRerun: ({ context }) => ',
+  ),
+  mutant(
+    'retry-policy',
+    'a node is tried once more than it may be',
+    NODE,
+    '!lastTry && tries + 1 < policy.attemptsMax',
+    '!lastTry && tries < policy.attemptsMax',
+  ),
+];

@@ -1,0 +1,42 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { prepareModules } from './modules.ts';
+
+prepareModules();
+const { drawPlan } = await import('./plan.ts');
+const { runPlan } = await import('./world.ts');
+type Plan = ReturnType<typeof drawPlan>;
+
+const SEEDS = 2_000;
+const regressions = join(import.meta.dirname, 'regressions');
+
+describe('a simulated world', function () {
+  this.timeout(600_000);
+
+  it('goes the same way twice from one seed, and another from another', async () => {
+    const hashes = new Set<string>();
+    for (let seed = 1; seed <= 25; seed += 1) {
+      const { hash } = await runPlan(drawPlan(seed));
+      expect((await runPlan(drawPlan(seed))).hash, `seed ${seed}`).to.equal(hash);
+      hashes.add(hash);
+    }
+    expect(hashes.size).to.equal(25);
+  });
+
+  it(`keeps every promise over ${SEEDS} seeds`, async () => {
+    const failed: string[] = [];
+    for (let seed = 1; seed <= SEEDS; seed += 1) {
+      const { faults } = await runPlan(drawPlan(seed));
+      if (faults.length > 0) failed.push(`seed ${seed}: ${faults[0]}`);
+    }
+    expect(failed, `${failed.length} seeds failed`).to.deep.equal([]);
+  });
+
+  for (const file of readdirSync(regressions).filter((name) => name.endsWith('.json'))) {
+    it(`keeps every promise in ${file}`, async () => {
+      const { plan } = JSON.parse(readFileSync(join(regressions, file), 'utf8')) as { plan: Plan };
+      expect((await runPlan(plan)).faults).to.deep.equal([]);
+    });
+  }
+});

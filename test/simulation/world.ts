@@ -1,0 +1,864 @@
+/**
+ * One seed's world: engines on one store, workers, agents and clients, on one virtual time; and one run of its plan,
+ * to the end of everything that was started.
+ */
+import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
+import { createMemoryStore } from '../../src/adapters/memory/store.ts';
+import { loadDefinition } from '../../src/definition/compile.ts';
+import type { EngineApi } from '../../src/engine/api.ts';
+import type { EngineHint } from '../../src/ports/bus.ts';
+import type { Expressions } from '../../src/ports/expressions.ts';
+import type { Ids } from '../../src/ports/ids.ts';
+import type { StoredExecution } from '../../src/ports/store.ts';
+import { composeEngine } from '../../src/runtime.ts';
+import { Audit } from '../../src/server/audit.ts';
+import { FrozenSets } from '../../src/server/frozen-sets.ts';
+import type { Context } from '../../src/server/verbs/verb.ts';
+import { openWorkerNamespaces } from '../../src/server/workers.ts';
+import type { StopReceipt } from '../../src/wire.ts';
+import { createInProcessPool } from '../../src/worker/pool.ts';
+import { type RunningWorker, startWorker } from '../../src/worker/worker.ts';
+import { Network, SimBus } from './bus.ts';
+import { Clients, type Door } from './clients.ts';
+import { Database, openLink, tail } from './database.ts';
+import { Ledger } from './ledger.ts';
+import { type Fault, type FaultKind, LOAD_MS, type Plan } from './plan.ts';
+import { restored } from './restores.ts';
+import { Process, Scheduler, Streams } from './scheduler.ts';
+import { forgetWorlds, register, resetConnections, ServerIo, type Wires } from './sockets.ts';
+import { Trace } from './trace.ts';
+import { type Containers, executorsOf, type Run, type WorkWorld } from './work.ts';
+
+/** After it nothing new goes wrong, and within it everything has ended. */
+const END_MS = 600_000;
+const HEAL_MS = LOAD_MS + 2_000;
+/** An accepted stop is final, whatever happened before. */
+const FINAL_MS = 15_000;
+
+export interface Outcome {
+  faults: string[];
+  hash: string;
+  /** How often each kind of fault changed something. */
+  hits: Partial<Record<FaultKind, number>>;
+  executions: number;
+  stops: number;
+  steps: number;
+  /** Of virtual time. */
+  tookMs: number;
+  lines: string[];
+}
+
+/** Shared by all runs: parsed expressions are remembered. */
+let shared: Expressions | null = null;
+const sharedExpressions = (): Expressions => (shared ??= createExpressions());
+
+export async function runPlan(plan: Plan, options: { trace?: boolean } = {}): Promise<Outcome> {
+  const world = new World(plan, options.trace === true);
+  return world.run();
+}
+
+class SimEngine {
+  readonly index: number;
+  readonly world: World;
+  readonly count = { calls: 0, writes: 0 };
+  readonly containers: Containers = new Map();
+  process: Process;
+  skewMs: number;
+  /** Its fastest: what it set then is due by that. */
+  skewMaxMs: number;
+  engine: EngineApi | null = null;
+  bus: SimBus | null = null;
+  io: ServerIo | null = null;
+  door: Door | null = null;
+  /** It answers clients and workers. */
+  serving = false;
+  nextVersion: boolean;
+  generation = 0;
+  /** It dies when a container has begun in it. */
+  leavesOrphan = false;
+
+  constructor(world: World, index: number) {
+    this.world = world;
+    this.index = index;
+    const { faults } = world.plan;
+    this.skewMs = 0;
+    for (const fault of faults) if (fault.kind === 'clockSkewed' && fault.engine === index) this.skewMs = fault.byMs;
+    this.skewMaxMs = Math.max(0, this.skewMs);
+    this.nextVersion = faults.some((fault) => fault.kind === 'nextVersion' && fault.engine === index);
+    this.process = new Process(`engine ${index}`, world.scheduler, this.skewMs);
+  }
+
+  start(): void {
+    const { world, index } = this;
+    const { scheduler, ledger, trace } = world;
+    this.generation += 1;
+    const process = new Process(`engine ${index}.${this.generation}`, scheduler, this.skewMs);
+    this.process = process;
+    const bus = new SimBus(process, world.network);
+    this.bus = bus;
+    let engineId = '';
+    const store = openLink({
+      database: world.database,
+      process,
+      faults: world.plan.faults.filter(
+        (fault): fault is Fault & { nth: number } => 'nth' in fault && fault.engine === index,
+      ),
+      count: this.count,
+      engineId: () => engineId,
+      hit: (kind) => world.hit(kind),
+      cut: (to) => world.isCut(index, 'store', to),
+      kill: (fault) => this.kill(fault.downMs),
+      nextVersion: this.nextVersion,
+    });
+    const plan = world.plan.engines[index] as Plan['engines'][number];
+    const executors = executorsOf(world.work, process, plan.types, this.containers);
+    const pool = createInProcessPool({
+      executors,
+      clock: process.clock,
+      slots: plan.types.length === 0 ? 0 : plan.slots,
+    });
+    const work: typeof pool = {
+      ...pool,
+      get size() {
+        return pool.size;
+      },
+      start: (task, report, log) => {
+        if (!process.alive) return;
+        ledger.taskLeaves(task.id, process.name);
+        pool.start(task, report, log);
+      },
+    };
+    const ids: Ids = { next: () => world.id(process) };
+    const log = {
+      info: () => undefined,
+      warn: (data: object, message: string) => trace.aside(process.name, `warns: ${message} ${JSON.stringify(data)}`),
+      error: (data: object, message: string) => {
+        trace.aside(process.name, `error: ${message} ${JSON.stringify(data)}`);
+        if (process.alive && !EXPECTED_ERRORS.some((text) => message.includes(text)))
+          ledger.fault(`${process.name} logged: ${message} ${JSON.stringify(data)}`);
+      },
+    };
+    const tokens = { make: () => `token-${world.id(process)}`, hash: (token: string) => `hash of ${token}` };
+    const expressions = world.expressionsIn(process);
+    const engine = composeEngine(
+      { store, bus, clock: process.clock, ids, expressions, work, tokens, log },
+      {
+        maxRunning: plan.maxRunning,
+        onGone: (why) => {
+          if (!process.alive) return;
+          trace.note(process.name, `is gone: ${why}`);
+          // What its server does: a new engine in its place.
+          if (why === 'fenced') process.later(1, () => this.kill(1_000));
+          else this.drain(1_000);
+        },
+      },
+    );
+    this.engine = engine;
+    engineId = engine.id;
+    if (this.nextVersion) world.hit('nextVersion');
+    if (this.skewMs !== 0 && this.generation === 1) world.hit('clockSkewed');
+    trace.note(process.name, `starts as ${tail(engine.id)}`);
+    engine.start().then(
+      () => {
+        if (!process.alive) return;
+        const context = {
+          store,
+          engine,
+          workers: engine.workers,
+          clock: process.clock,
+          ids,
+          access: { byKey: (key: string) => callerOf(key) },
+          audit: new Audit(store, process.clock, ids, log as never),
+          frozenSets: new FrozenSets(process.clock, ids),
+          closeSocketsOf: () => undefined,
+          drainMs: 1_000,
+          logger: log,
+        } as unknown as Context;
+        const io = new ServerIo();
+        this.io = io;
+        const room = { to: (id: string) => io.of('/workers').to(`execution:${id}`) };
+        openWorkerNamespaces(io as never, {
+          context,
+          gate: engine.workers,
+          bus: { attachWorkers: () => undefined } as never,
+        });
+        bus.toWorkers = (message) => room.to(message.executionId).emit('STOP', message);
+        this.door = { name: process.name, process, bus, context };
+        this.serving = true;
+        trace.note(process.name, 'serves');
+      },
+      (error: unknown) => {
+        if (!process.alive) return;
+        trace.note(process.name, `could not start: ${String(error)}`);
+        this.kill(500);
+      },
+    );
+  }
+
+  /** As `kill -9` does; another comes up after a while. */
+  kill(downMs: number): void {
+    const { world, process } = this;
+    if (!process.alive) return;
+    world.trace.note(process.name, 'is killed');
+    process.alive = false;
+    this.serving = false;
+    if (this.bus !== null) world.network.leave(this.bus);
+    this.io?.break();
+    world.processDied(process);
+    world.scheduler.at(world.scheduler.nowMs + downMs, () => this.start());
+  }
+
+  drain(downMs: number): void {
+    const { engine, process } = this;
+    if (engine === null || !this.serving) return;
+    this.world.hit('engineDrained');
+    this.world.trace.note(process.name, 'drains');
+    const down = (): void => this.kill(downMs);
+    engine.drain(1_000).then(
+      () => process.hear(down),
+      () => process.hear(down),
+    );
+    process.later(5_000, down);
+  }
+}
+
+const EXPECTED_ERRORS = [
+  'this engine gives up what it owned',
+  'onFailure could not start',
+  'audit entry not stored',
+  'audit outcome not stored',
+];
+
+class SimWorker {
+  readonly index: number;
+  readonly world: World;
+  process: Process;
+  worker: RunningWorker | null = null;
+  generation = 0;
+  deafUntilMs = 0;
+  lateUntilMs = 0;
+  doubledUntilMs = 0;
+  /** Where it is connected, or will be. */
+  towards = 0;
+
+  constructor(world: World, index: number) {
+    this.world = world;
+    this.index = index;
+    this.process = new Process('', world.scheduler);
+    this.towards = index;
+  }
+
+  start(): void {
+    const { world, index } = this;
+    const { types, pool, slots } = world.plan.workers[index] as Plan['workers'][number];
+    this.generation += 1;
+    const process = new Process(`${pool === null ? 'worker' : 'agent'} ${index}.${this.generation}`, world.scheduler);
+    this.process = process;
+    world.byProcess.set(process, this);
+    const url = `sim://${process.name.replace(' ', '-')}`;
+    register(url, { process, wires: world.wires });
+    // An agent is known by its installation, a worker by its process.
+    const workerId = pool === null ? world.id(process) : `018ccccc-0000-7000-8000-0000000000a${index}`;
+    this.worker = startWorker({
+      url,
+      key: pool === null ? 'worker' : 'agent',
+      capabilities: pool === null ? types : ['nmap'],
+      slots,
+      executors: executorsOf(world.work, process, types, new Map()),
+      clock: process.clock,
+      logger: { info: () => undefined, warn: () => undefined },
+      name: process.name,
+      workerId,
+      ...(pool === null ? {} : { agentOf: pool }),
+    });
+    void this.worker.refused.then((error) => world.ledger.fault(`${process.name} was refused: ${error.message}`));
+  }
+
+  kill(downMs: number): void {
+    const { world, process } = this;
+    if (!process.alive) return;
+    world.hit('workerKilled');
+    world.trace.note(process.name, 'is killed');
+    process.alive = false;
+    for (const engine of world.engines) engine.io?.break(process);
+    world.processDied(process);
+    world.scheduler.at(world.scheduler.nowMs + downMs, () => this.start());
+  }
+
+  /** The network breaks its connection, and another engine takes the next. */
+  move(): void {
+    const { world, process } = this;
+    world.hit('workerMoved');
+    world.trace.note(process.name, 'moves');
+    this.towards += 1;
+    for (const engine of world.engines) engine.io?.break(process);
+  }
+}
+
+export class World {
+  readonly plan: Plan;
+  readonly scheduler = new Scheduler();
+  readonly streams: Streams;
+  readonly trace: Trace;
+  readonly ledger: Ledger;
+  readonly database: Database;
+  readonly network: Network;
+  readonly clients: Clients;
+  readonly engines: SimEngine[] = [];
+  readonly workers: SimWorker[] = [];
+  readonly byProcess = new Map<Process, SimWorker>();
+  readonly work: WorkWorld;
+  readonly wires: Wires;
+  readonly hits: Partial<Record<FaultKind, number>> = {};
+  healed = false;
+  readonly #deaf = new Set<Process>();
+  #ids = 0;
+  /** Messages that are lost: until when, by where they are. */
+  readonly #cuts: { engine: number; from: string; to: boolean; untilMs: number }[] = [];
+
+  constructor(plan: Plan, keepTrace: boolean) {
+    this.plan = plan;
+    const { seed } = plan;
+    const { scheduler } = this;
+    this.streams = new Streams(seed);
+    const now = (): number => scheduler.nowMs - scheduler.startMs;
+    this.trace = new Trace(keepTrace, now);
+    this.ledger = new Ledger(() => scheduler.nowMs);
+    const { ledger, streams, trace } = this;
+    const hit = (kind: FaultKind): void => this.hit(kind);
+    this.database = new Database({
+      inner: createMemoryStore({ cluster: plan.engines.length > 1, nowMs: () => Math.floor(scheduler.nowMs) }),
+      scheduler,
+      ledger,
+      trace,
+      seed,
+    });
+    this.network = new Network({
+      scheduler,
+      streams,
+      ledger,
+      trace,
+      hit,
+      cut: (from, to) => this.#engineCut(from.process, to.process),
+    });
+    this.work = {
+      seed,
+      nowMs: () => scheduler.nowMs,
+      trace,
+      runs: new Map(),
+      windingDown: false,
+      fault: (text) => ledger.fault(text),
+      containerBegan: (process) => {
+        const engine = this.engines.find((one) => one.process === process);
+        if (engine?.leavesOrphan !== true) return;
+        engine.leavesOrphan = false;
+        process.later(0.2, () => {
+          this.hit('orphanLeft');
+          engine.kill(200);
+        });
+      },
+      deaf: (process) => {
+        const worker = this.byProcess.get(process);
+        const deaf = worker !== undefined && worker.deafUntilMs > scheduler.nowMs;
+        if (deaf) {
+          this.hit('workerDeaf');
+          this.#deaf.add(process);
+        }
+        return deaf;
+      },
+    };
+    this.wires = this.#makeWires();
+    this.clients = new Clients({
+      scheduler,
+      streams,
+      ledger,
+      trace,
+      doors: () => this.engines.flatMap(({ serving, door }) => (serving && door !== null ? [door] : [])),
+      cut: (door, to) => this.isCut(this.#indexOf(door.process), 'clients', to),
+      healed: () => this.healed,
+    });
+    ledger.onReceipt = (receipt) => this.#checkReceipt(receipt);
+  }
+
+  hit(kind: FaultKind): void {
+    this.hits[kind] = (this.hits[kind] ?? 0) + 1;
+  }
+
+  /** Ordered by the time of the process that made it, as UUIDs version 7 are. */
+  id(process: Process): string {
+    this.#ids += 1;
+    const time = process.clock.nowMs().toString(16).padStart(12, '0');
+    return `${time.slice(0, 8)}-${time.slice(8)}-7000-8000-${this.#ids.toString(16).padStart(12, '0')}`;
+  }
+
+  // ------------------------------------------------------------------ the network
+
+  isCut(engine: number, from: string, to: boolean): boolean {
+    const { nowMs } = this.scheduler;
+    for (const cut of this.#cuts)
+      if (cut.untilMs > nowMs && cut.engine === engine && cut.from === from && cut.to === to) return true;
+    return false;
+  }
+
+  #indexOf(process: Process): number {
+    return this.engines.findIndex((engine) => engine.process === process);
+  }
+
+  #engineCut(from: Process, to: Process): boolean {
+    return this.isCut(this.#indexOf(from), 'engines', true) || this.isCut(this.#indexOf(to), 'engines', false);
+  }
+
+  #makeWires(): Wires {
+    const { scheduler, streams, trace, network } = this;
+    return {
+      nowMs: () => scheduler.nowMs,
+      route: (client) => {
+        const serving = this.engines.filter((engine) => engine.serving);
+        const towards = this.byProcess.get(client)?.towards ?? 0;
+        const engine = serving[towards % Math.max(1, serving.length)];
+        return engine?.io == null ? null : { process: engine.process, io: engine.io };
+      },
+      lost: (from, to, loss) => {
+        const up = this.byProcess.has(from);
+        const engine = this.#indexOf(up ? to : from);
+        if (this.isCut(engine, 'workers', !up)) {
+          this.hit('partitioned');
+          return true;
+        }
+        if (!loss || network.weather.droppedUntilMs <= scheduler.nowMs) return false;
+        if (streams.of('lost frames').next() > 0.25) return false;
+        this.hit('messageDropped');
+        return true;
+      },
+      delayMs: (from) => {
+        const worker = this.byProcess.get(from);
+        const late = worker !== undefined && worker.lateUntilMs > scheduler.nowMs;
+        if (late) this.hit('resultLate');
+        return 0.1 + streams.of(`wire of ${from.name}`).next() * 2 + (late ? 3_000 : 0);
+      },
+      strays: () => {
+        const { reorderedUntilMs, lateUntilMs } = network.weather;
+        const isLate = lateUntilMs > scheduler.nowMs;
+        if (!isLate && reorderedUntilMs <= scheduler.nowMs) return null;
+        const draw = streams.of('stray frames').next();
+        if (draw > 0.4) return null;
+        this.hit(isLate ? 'messageLate' : 'messageReordered');
+        return isLate ? 1_000 + draw * 8_000 : draw * 400;
+      },
+      said: (from, name, payload) => {
+        trace.note(from.name, `${name} ${taskOf(payload)}`);
+        if (name === 'task.run') this.ledger.taskLeaves((payload as { task: { id: string } }).task.id, 'a worker');
+        if (name === 'STOP') {
+          const { executionId, requestId } = payload as { executionId: string; requestId: string };
+          this.ledger.stopLeaves(executionId, requestId);
+        }
+      },
+      doubled: (from, name) => {
+        const worker = this.byProcess.get(from);
+        const { nowMs } = scheduler;
+        if (name === 'task.result' && worker !== undefined && worker.doubledUntilMs > nowMs) {
+          this.hit('resultDoubled');
+          return 50 + streams.of('doubled results').next() * 3_000;
+        }
+        if (network.weather.doubledUntilMs > nowMs && streams.of('doubled frames').next() < 0.2) {
+          this.hit('messageDoubled');
+          return streams.of('doubled frames').next() * 200;
+        }
+        return null;
+      },
+      answered: (_server, name, payload, answer) => {
+        if (name !== 'task.result') return;
+        const { ok, data } = answer as { ok: boolean; data?: { discarded: boolean } };
+        if (!ok || data?.discarded !== false) return;
+        const { taskId, report } = payload as { taskId: string; report?: { kind: string } };
+        this.ledger.resultTaken(taskId, report?.kind ?? 'in parts');
+      },
+    };
+  }
+
+  expressionsIn(process: Process): Expressions {
+    const inner = sharedExpressions();
+    const random = this.streams.of(`expressions of ${process.name}`);
+    /** Some take a while, as those on a thread of their own do. */
+    const sometimesLater = (evaluate: () => unknown): unknown => {
+      const draw = random.next();
+      if (draw > 0.12) return evaluate();
+      return new Promise((resolve, reject) => {
+        process.later(draw * 100, () => {
+          try {
+            resolve(evaluate());
+          } catch (error) {
+            reject(error);
+          }
+        });
+      });
+    };
+    return {
+      evaluate: (source, scope) => sometimesLater(() => inner.evaluate(source, scope)),
+      render: (value, scope) => sometimesLater(() => inner.render(value, scope)),
+      close: async () => undefined,
+    };
+  }
+
+  // ------------------------------------------------------------------ life
+
+  async run(): Promise<Outcome> {
+    const { scheduler, plan, ledger } = this;
+    const restore = quietWorld(this.streams, this);
+    try {
+      resetConnections();
+      await this.#save();
+      for (let index = 0; index < plan.engines.length; index += 1) this.engines.push(new SimEngine(this, index));
+      for (const engine of this.engines) engine.start();
+      for (let index = 0; index < plan.workers.length; index += 1) {
+        const worker = new SimWorker(this, index);
+        this.workers.push(worker);
+        worker.start();
+      }
+      const { startMs } = scheduler;
+      plan.load.forEach((load, index) => {
+        scheduler.at(startMs + 20 + load.atMs, () => {
+          if (load.kind === 'save') void this.#saveAgain(load.workflow);
+          else this.clients.do(index, load);
+        });
+      });
+      for (const fault of plan.faults) this.#arm(fault);
+      let healMs = HEAL_MS;
+      for (const fault of plan.faults) if ('forMs' in fault) healMs = Math.max(healMs, fault.atMs + fault.forMs);
+      const broken = (): boolean => ledger.faults.length > 0;
+      await scheduler.run(startMs + healMs, broken);
+      if (!broken()) {
+        this.#heal();
+        // What clients asked shortly before it may still start something.
+        await scheduler.run(scheduler.nowMs + 1_000, broken);
+        const stopped = [...ledger.executions.values()].filter(
+          ({ stop, endAtMs }) => stop !== null && endAtMs === null,
+        );
+        if (stopped.length > 0) {
+          await scheduler.run(
+            startMs + healMs + FINAL_MS,
+            () => broken() || stopped.every(({ endAtMs }) => endAtMs !== null),
+          );
+          for (const { id, endAtMs } of stopped)
+            if (endAtMs === null && !broken())
+              ledger.fault(`${id} was stopped, and has not ended ${FINAL_MS} ms after everything healed (I4)`);
+        }
+        const quiet = (): boolean => broken() || (ledger.live === 0 && this.clients.open === 0 && this.#allServe());
+        await scheduler.run(startMs + END_MS, quiet);
+        await scheduler.run(scheduler.nowMs + 1_500, broken);
+        // Confirmations come with the heartbeats of those who were away.
+        if (!broken() && this.#unproven())
+          await scheduler.run(scheduler.nowMs + 45_000, () => broken() || !this.#unproven());
+      }
+      if (!broken()) await this.#readReceipts();
+      if (!broken()) {
+        const { checkWorld } = await import('./checker.ts');
+        for (const fault of await checkWorld(this)) ledger.fault(fault);
+      }
+    } finally {
+      for (const { process } of [...this.engines, ...this.workers]) process.alive = false;
+      forgetWorlds();
+      restore();
+    }
+    return {
+      faults: ledger.faults,
+      hash: this.trace.hash,
+      hits: this.hits,
+      executions: ledger.executions.size,
+      stops: [...ledger.executions.values()].filter(({ stop }) => stop !== null).length,
+      steps: scheduler.steps,
+      tookMs: scheduler.nowMs - scheduler.startMs,
+      lines: this.trace.lines,
+    };
+  }
+
+  /** As a client is told them: what their engines could not bring up to date any more is, by then. */
+  async #readReceipts(): Promise<void> {
+    const { ledger, scheduler, clients } = this;
+    for (const { id, stop, endAtMs, deleted } of ledger.executions.values()) {
+      if (stop === null || endAtMs === null || deleted) continue;
+      const receipt = await this.database.inner.getReceipt(id);
+      if (receipt?.children.every(({ status }) => status === 'Complete' || status === 'Failed') !== false) continue;
+      clients.readReceipt(id, (told) => this.receipts.set(id, told));
+    }
+    if (clients.open > 0) await scheduler.run(scheduler.nowMs + 20_000, () => clients.open === 0);
+  }
+
+  async #save(): Promise<void> {
+    for (const workflow of this.plan.workflows) {
+      const { source, hash, compiled } = loadDefinition(workflow);
+      const savedAtMs = Math.floor(this.scheduler.nowMs);
+      await this.database.inner.saveDefinition({ project: 'default', name: compiled.name, hash, source, savedAtMs });
+    }
+  }
+
+  /** A new version of a workflow, while older ones run. */
+  async #saveAgain(name: string): Promise<void> {
+    const workflow = this.plan.workflows.find((one) => one['name'] === name);
+    if (workflow === undefined) return;
+    const { source, hash } = loadDefinition({ ...workflow, description: 'the next version' });
+    const savedAtMs = Math.floor(this.scheduler.nowMs);
+    await this.database.inner.saveDefinition({ project: 'default', name, hash, source, savedAtMs });
+    for (const { engine, process, serving } of this.engines)
+      if (serving) process.hear(() => void engine?.workflowChanged('default', name).catch(() => undefined));
+  }
+
+  #allServe(): boolean {
+    return this.engines.every(({ serving }) => serving);
+  }
+
+  #unproven(): boolean {
+    for (const runs of this.work.runs.values())
+      for (const run of runs) if (run.endedAtMs === null && run.process.alive) return true;
+    for (const { engine } of this.engines)
+      for (const { kind, held } of engine?.workers.workers() ?? []) if (kind !== 'agent' && held > 0) return true;
+    return this.unconfirmed.size > 0;
+  }
+
+  // ------------------------------------------------------------------ what goes wrong
+
+  #arm(fault: Fault): void {
+    const { scheduler, database, network } = this;
+    if (!('atMs' in fault)) return;
+    const untilMs = scheduler.startMs + fault.atMs + ('forMs' in fault ? fault.forMs : 0);
+    scheduler.at(scheduler.startMs + fault.atMs, () => {
+      if (this.healed) return;
+      this.trace.aside('fault', JSON.stringify(fault));
+      const engine = 'engine' in fault ? (this.engines[fault.engine] as SimEngine) : null;
+      const worker = 'worker' in fault ? (this.workers[fault.worker] as SimWorker) : null;
+      switch (fault.kind) {
+        case 'stepDown':
+          database.downUntilMs = Math.max(database.downUntilMs, untilMs);
+          break;
+        case 'noMajority':
+          database.unacknowledgedUntilMs = Math.max(database.unacknowledgedUntilMs, untilMs);
+          break;
+        case 'diskFull':
+          database.fullUntilMs = Math.max(database.fullUntilMs, untilMs);
+          break;
+        case 'streamGap': {
+          const { bus } = engine as SimEngine;
+          if (bus !== null) {
+            bus.deafUntilMs = untilMs;
+            bus.process.later(fault.forMs, () => bus.gap());
+          }
+          break;
+        }
+        case 'messageDropped':
+          network.weather.droppedUntilMs = untilMs;
+          break;
+        case 'messageDoubled':
+          network.weather.doubledUntilMs = untilMs;
+          break;
+        case 'messageReordered':
+          network.weather.reorderedUntilMs = untilMs;
+          break;
+        case 'messageLate':
+          network.weather.lateUntilMs = untilMs;
+          break;
+        case 'enginePaused':
+        case 'engineStalled':
+          if (engine?.process.alive === true) {
+            this.hit(fault.kind);
+            engine.process.pausedUntilMs = Math.max(engine.process.pausedUntilMs, untilMs);
+          }
+          break;
+        case 'clockJumped':
+          if (engine !== null) {
+            this.hit(fault.kind);
+            engine.skewMs += fault.byMs;
+            engine.skewMaxMs = Math.max(engine.skewMaxMs, engine.skewMs);
+            engine.process.skewMs = engine.skewMs;
+          }
+          break;
+        case 'partitioned':
+          this.#cuts.push({ engine: fault.engine, from: fault.from, to: fault.to, untilMs });
+          break;
+        case 'poisonedMessage':
+          if (engine?.bus != null) {
+            this.hit(fault.kind);
+            this.#poison(engine.bus, fault.what);
+          }
+          break;
+        case 'orphanLeft':
+          // With the next container that begins there.
+          if (engine !== null) engine.leavesOrphan = true;
+          break;
+        case 'engineDrained':
+          engine?.drain(fault.downMs);
+          break;
+        case 'workerKilled':
+          worker?.kill(fault.downMs);
+          break;
+        case 'workerDeaf':
+          if (worker !== null) worker.deafUntilMs = untilMs;
+          break;
+        case 'workerMoved':
+          worker?.move();
+          break;
+        case 'resultLate':
+          if (worker !== null) worker.lateUntilMs = untilMs;
+          break;
+        case 'resultDoubled':
+          if (worker !== null) worker.doubledUntilMs = untilMs;
+          break;
+        default:
+          break;
+      }
+    });
+  }
+
+  /** What no engine of ours would say: about things that are not there, or no longer. */
+  #poison(bus: SimBus, what: number): void {
+    const executionId = '018ccccc-0000-7000-8000-00000000dead';
+    const taskId = `${executionId}/n0/-/1`;
+    const hints: EngineHint[] = [
+      { kind: 'engine.gone', engine: executionId },
+      { kind: 'execution.offered', engine: executionId, executionId },
+      { kind: 'execution.deleted', executionId },
+      { kind: 'task.changed', executionId, taskId },
+      { kind: 'task.queued', capability: 'nothing' },
+    ];
+    const hint = hints[what];
+    if (hint !== undefined) bus.process.later(1, () => bus.hear({ kind: 'hint', hint }));
+    else bus.process.later(1, () => bus.hear({ kind: 'stop', message: { executionId, requestId: executionId } }));
+  }
+
+  #heal(): void {
+    const { database, network } = this;
+    this.healed = true;
+    this.trace.aside('world', 'heals');
+    database.downUntilMs = 0;
+    database.unacknowledgedUntilMs = 0;
+    database.fullUntilMs = 0;
+    this.#cuts.length = 0;
+    Object.assign(network.weather, { droppedUntilMs: 0, doubledUntilMs: 0, reorderedUntilMs: 0, lateUntilMs: 0 });
+    // No clock goes back: instants that the fastest set are reached by all.
+    const fastestMs = Math.max(...this.engines.map((engine) => engine.skewMaxMs));
+    for (const engine of this.engines) {
+      engine.skewMs = fastestMs;
+      engine.process.skewMs = fastestMs;
+      // Faults by number that have not come do not come any more.
+      engine.count.calls = Number.POSITIVE_INFINITY;
+      engine.count.writes = Number.POSITIVE_INFINITY;
+    }
+    for (const engine of this.engines) engine.leavesOrphan = false;
+    this.work.windingDown = true;
+    this.clients.heal(this.plan.load);
+    for (const runs of this.work.runs.values()) {
+      for (const run of runs) {
+        if (run.endedAtMs !== null || !run.process.alive) continue;
+        const known = this.ledger.executions.get(run.task.executionId);
+        const wanted = known?.endAtMs === null && known.stop === null;
+        // What nobody wants any more ends by being told, or is found running.
+        if (run.hangs && (wanted || run.task.where === 'agent')) run.process.later(100, run.finish);
+      }
+    }
+  }
+
+  /** Everything that ran in it has ended, but for containers. */
+  processDied(process: Process): void {
+    for (const runs of this.work.runs.values()) {
+      for (const run of runs) {
+        if (run.process === process && run.endedAtMs === null && run.task.type !== 'container')
+          run.endedAtMs = this.scheduler.nowMs;
+      }
+    }
+  }
+
+  // ------------------------------------------------------------------ receipts
+
+  /** Executions whose last receipt says that something has not confirmed. */
+  readonly unconfirmed = new Set<string>();
+  /** As clients were told them in the end, where they asked. */
+  readonly receipts = new Map<string, StopReceipt>();
+
+  /** Whatever a receipt says has ended has ended (I9). */
+  #checkReceipt(receipt: StopReceipt): void {
+    const { executionId } = receipt;
+    if (receipt.unconfirmed > 0) this.unconfirmed.add(executionId);
+    else this.unconfirmed.delete(executionId);
+    const open = receipt.tasks.filter(({ outcome }) => outcome === 'unconfirmed').length;
+    if (open !== receipt.unconfirmed)
+      this.ledger.fault(
+        `the receipt of ${executionId} counts ${receipt.unconfirmed} unconfirmed tasks, and lists ${open}`,
+      );
+    for (const task of receipt.tasks) {
+      if (task.outcome === 'unconfirmed' || task.outcome === 'agentRunsOn') continue;
+      for (const run of this.#runsOf(executionId, task)) {
+        const said = `the receipt of ${executionId} says ${task.outcome} of ${task.node} attempt ${task.attempt}`;
+        // Where a loop has had this iteration before, it is another task's run.
+        if (task.outcome === 'neverStarted' && task.iterations !== undefined) continue;
+        if (task.outcome === 'neverStarted') this.ledger.fault(`${said}, and it ran in ${run.process.name} (I9)`);
+        else if (run.endedAtMs === null && run.task.where === 'worker' && !this.#standsStill(run.process))
+          this.ledger.fault(`${said}, and it runs in ${run.process.name} (I9)`);
+      }
+    }
+  }
+
+  /** It was declared dead and does nothing: what it had ends when it wakes. */
+  #standsStill(process: Process): boolean {
+    return !process.alive || process.pausedUntilMs > this.scheduler.nowMs;
+  }
+
+  /** Runs at this place; none where several attempts of an enclosing loop had it. */
+  #runsOf(executionId: string, task: { node: string; iterations?: number[]; attempt: number }): Run[] {
+    const found: Run[] = [];
+    for (const runs of this.work.runs.values()) {
+      const [run] = runs;
+      if (
+        run !== undefined &&
+        run.task.executionId === executionId &&
+        run.task.node === task.node &&
+        run.task.attempt === task.attempt &&
+        run.task.iterations.join() === (task.iterations ?? []).join()
+      )
+        found.push(...runs);
+    }
+    return new Set(found.map((run) => run.task.id)).size === 1 ? found : [];
+  }
+
+  /** It did not hear an abort once. */
+  wasDeaf(process: Process): boolean {
+    return this.#deaf.has(process);
+  }
+
+  /** What is stored of an execution. */
+  stored(id: string): Promise<StoredExecution | null> {
+    return this.database.inner.getExecution(id);
+  }
+}
+
+function callerOf(key: string) {
+  return {
+    keyId: `key-of-${key}`,
+    name: key,
+    role: key as 'worker' | 'agent',
+    project: null,
+    capabilities: null,
+    pool: 'site',
+  };
+}
+
+function taskOf(payload: unknown): string {
+  const { taskId, task, executionId } = payload as { taskId?: string; task?: { id: string }; executionId?: string };
+  const id = taskId ?? task?.id ?? executionId;
+  return id === undefined ? '' : tail(id);
+}
+
+/** Real randomness is the seed's while a world runs, and a promise that nobody caught is a fault. */
+function quietWorld(streams: Streams, world: World): () => void {
+  const { random } = Math;
+  const own = streams.of('Math.random');
+  Math.random = () => own.next();
+  const uncaught = (error: unknown): void => {
+    world.ledger.fault(`nobody caught: ${error instanceof Error ? error.stack : String(error)}`);
+  };
+  process.on('unhandledRejection', uncaught);
+  const unwatch = restored((fault) => world.ledger.fault(fault));
+  return () => {
+    Math.random = random;
+    process.off('unhandledRejection', uncaught);
+    unwatch();
+  };
+}
