@@ -180,6 +180,31 @@ export class BenchClient {
     return ids;
   }
 
+  /** Keeps `inFlight` executions going for `ms`, and waits for the last; the ids of those that ended in that time. */
+  keepGoing(workflow: string, ms: number, inFlight: number): Promise<string[]> {
+    return new Promise((resolve, reject) => {
+      const ids: string[] = [];
+      let going = 0;
+      const untilMs = performance.now() + ms;
+      const watchdog = setTimeout(() => reject(new Error(`${going} executions did not end`)), ms + STALLED_MS);
+      const start = (): void => {
+        going += 1;
+        this.start(workflow).catch(reject);
+      };
+      this.onEnded((id) => {
+        going -= 1;
+        if (performance.now() < untilMs) {
+          ids.push(id);
+          start();
+        } else if (going === 0) {
+          clearTimeout(watchdog);
+          resolve(ids);
+        }
+      });
+      while (going < inFlight) start();
+    });
+  }
+
   /** Keeps `inFlight` executions between their start and the news of their end, until `total` have ended. */
   keepInFlight(workflow: string, total: number, inFlight: number): Promise<string[]> {
     return new Promise((resolve, reject) => {

@@ -13,12 +13,13 @@ export type Limit =
   | { kind: 'time'; atMostMs: number; waitMs?: number }
   /** Multiplied by the machine's factor. */
   | { kind: 'throughput'; atLeast: number }
-  | { kind: 'plain'; atMost: number };
+  | { kind: 'plain'; atMost: number }
+  | { kind: 'least'; atLeast: number };
 
 export interface Measure {
   name: string;
   value: number;
-  unit: 'nodes/s' | 'tasks/s' | 'ms' | 'MB' | '%' | 'x';
+  unit: 'nodes/s' | 'tasks/s' | 'events/s' | 'ms' | 'MB' | 'kB' | '%' | 'x';
   limit: Limit;
   /** Told beside the others: its limit is shown for comparison, and nothing follows from it. */
   aside?: true;
@@ -30,7 +31,7 @@ export interface Bench {
   check: Check;
   progress(text: string): void;
   /** A server that listens, on an empty data directory. */
-  server(options?: Pick<ServerOptions, 'httpAllow' | 'slots'>): Promise<BenchServer>;
+  server(options?: Pick<ServerOptions, 'httpAllow' | 'slots' | 'inspect'>): Promise<BenchServer>;
   /** A worker in a process of its own that the server has taken in. */
   worker(server: BenchServer, options: Omit<WorkerOptions, 'profiles'>): Promise<BenchWorker>;
   /** A connected client; with `ends` it hears of the end of every execution. */

@@ -1,5 +1,4 @@
 /** `npm run bench`: what the README claims, measured. */
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -9,10 +8,12 @@ import type { Bench, Figure, Measure } from './figure.ts';
 import { containers } from './figures/containers.ts';
 import { crash } from './figures/crash.ts';
 import { graphCost, parallel } from './figures/graphs.ts';
+import { page } from './figures/page.ts';
 import { parked } from './figures/parked.ts';
 import { sequential1, sequential256 } from './figures/sequential.ts';
 import { coldStart } from './figures/start.ts';
 import { stopAll, stopOne } from './figures/stop.ts';
+import { watched } from './figures/watched.ts';
 import { workerRate, workers } from './figures/workers.ts';
 import { meanOf, measureFloors } from './floors.ts';
 import { nowUs, type Span, summarise } from './profile.ts';
@@ -35,6 +36,9 @@ const figures: readonly Figure[] = [
   coldStart,
 ];
 
+/** Of the inspector and of inspection: measured when they are asked for. */
+const inspectorFigures: readonly Figure[] = [page, watched];
+
 /** Messages of failed checks that are printed; there may be one for every node. */
 const FAULTS_SHOWN = 20;
 const TMPFS = 0x01021994;
@@ -44,12 +48,12 @@ const usage = `npm run bench -- [options]
 Starts the production server with its defaults, measures it over the public API, and reads everything back.
 
   --only NAME      one figure, or several with commas:
-${figures.map(({ name, about }) => `                     ${name.padEnd(16)} ${about}`).join('\n')}
+${[...figures, ...inspectorFigures].map(({ name, about }) => `                     ${name.padEnd(16)} ${about}`).join('\n')}
   --quick          smaller sizes: to see that it works, not for figures to keep
   --json FILE      the figures as JSON too
   --strict         exit 1 when a figure is over its limit; otherwise only when a check fails
   --cpu-prof       profile the server's threads, and print where their time went while it was measured
-  --inspector      the page instead, in Chromium: its size, a long list, a large graph, a busy execution
+  --inspector      the figures of the inspector instead: ${inspectorFigures.map(({ name }) => name).join(', ')}
   --dir DIRECTORY  where data directories are made: on a disk, not in memory (${tmpdir()})
   --help
 
@@ -75,16 +79,16 @@ function progress(text: string): void {
 }
 
 function chosen(): readonly Figure[] {
-  if (options.only === undefined) return figures;
+  const offered = options.inspector ? inspectorFigures : figures;
+  if (options.only === undefined) return offered;
+  const known = [...figures, ...inspectorFigures];
   const names = options.only.split(',');
-  const unknown = names.filter((name) => !figures.some((figure) => figure.name === name));
+  const unknown = names.filter((name) => !known.some((figure) => figure.name === name));
   if (unknown.length > 0) {
-    console.error(
-      `--only: expected some of ${figures.map(({ name }) => name).join(', ')}, found ${unknown.join(', ')}`,
-    );
+    console.error(`--only: expected some of ${known.map(({ name }) => name).join(', ')}, found ${unknown.join(', ')}`);
     process.exit(2);
   }
-  return figures.filter(({ name }) => names.includes(name));
+  return known.filter(({ name }) => names.includes(name));
 }
 
 async function run(figure: Figure, directory: string, faults: string[], skipped: string[]): Promise<Measure[]> {
@@ -190,7 +194,4 @@ function report(verdicts: Verdict[], around: Around[], faults: string[], skipped
 }
 
 if (options.help) process.stdout.write(usage);
-else if (options.inspector) {
-  const page = join(import.meta.dirname, 'inspector.ts');
-  process.exitCode = spawnSync(process.execPath, [page], { stdio: 'inherit' }).status ?? 1;
-} else await main();
+else await main();

@@ -7,6 +7,7 @@ export interface Verdict {
   measured: number;
   unit: Measure['unit'];
   limit: number;
+  isAtLeast: boolean;
   /** Measured by limit: at least 1 is wanted of a rate, at most 1 of anything else. */
   ratio: number;
   state: 'ok' | 'over' | 'aside';
@@ -29,6 +30,7 @@ export function judge(measure: Measure, floors: Floors): Verdict {
     measured: measure.value,
     unit: measure.unit,
     limit,
+    isAtLeast: isAtLeast(measure.limit),
     ratio,
     state: measure.aside ? 'aside' : ok ? 'ok' : 'over',
     note: measure.note,
@@ -36,7 +38,7 @@ export function judge(measure: Measure, floors: Floors): Verdict {
 }
 
 function isAtLeast({ kind }: Limit): boolean {
-  return kind === 'rate' || kind === 'throughput';
+  return kind === 'rate' || kind === 'throughput' || kind === 'least';
 }
 
 function limitOf(limit: Limit, floors: Floors): number {
@@ -49,6 +51,8 @@ function limitOf(limit: Limit, floors: Floors): number {
       return limit.atLeast * timeFactor(floors);
     case 'plain':
       return limit.atMost;
+    case 'least':
+      return limit.atLeast;
   }
 }
 
@@ -58,7 +62,7 @@ export function table(verdicts: readonly Verdict[]): string {
     ...verdicts.map((row) => [
       row.name,
       `${rounded(row.measured)} ${row.unit}`,
-      `${row.unit.endsWith('/s') ? '>=' : '<='} ${rounded(row.limit)}`,
+      `${row.isAtLeast ? '>=' : '<='} ${rounded(row.limit)}`,
       row.ratio.toFixed(2),
       row.state,
     ]),

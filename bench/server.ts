@@ -20,6 +20,8 @@ export interface ServerOptions {
   httpAllow?: string;
   /** Tasks that the server itself runs at once. */
   slots?: number;
+  /** Whether Stately viewers may look; default: they may. */
+  inspect?: boolean;
   /** More of its environment. */
   env?: Record<string, string>;
 }
@@ -55,10 +57,11 @@ export class BenchServer {
 
   /** Resolves when it listens. */
   async start(): Promise<this> {
-    const { profiles, httpAllow, slots, env } = this.#options;
+    const { profiles, httpAllow, slots, inspect = true, env } = this.#options;
     const flags = profiles === null ? [] : ['--cpu-prof', `--cpu-prof-dir=${profiles}`];
     const serve = ['serve', '--port', '0', '--data', this.dataDir, '--demo', '0', '--json'];
     if (slots !== undefined) serve.push('--slots', String(slots));
+    if (!inspect) serve.push('--inspect', '0');
     this.startedAtMs = Date.now();
     const child = spawn(process.execPath, [...flags, join(ROOT, 'bin', 'fullstop.js'), ...serve], {
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -201,6 +201,7 @@ export interface DefinitionFault {
 
 /** Where a Stately viewer looks at one execution: a path of the server, which is all the authorisation it needs. */
 export interface Inspection {
+  /** `/inspect/TOKEN`; viewers of XState 4 look at `/inspect/v4/TOKEN`. */
   path: string;
   expiresAt: string;
 }

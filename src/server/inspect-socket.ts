@@ -1,4 +1,4 @@
-/** The WebSocket at `/inspect/TOKEN`: a Stately viewer watches one execution, and may stop it. */
+/** The WebSockets at `/inspect/TOKEN` and `/inspect/v4/TOKEN`: a Stately viewer watches one execution, and may stop it. */
 import { type Server as HttpServer, type IncomingMessage, STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type WebSocket, WebSocketServer } from 'ws';
@@ -9,9 +9,11 @@ import { isFirstAdmin } from './access.ts';
 import { call, codeOf, errorBody } from './call.ts';
 import { INSPECT_PATH, type Pass } from './inspection-tokens.ts';
 import type { Origins } from './origins.ts';
-import { frameOf, isStop } from './stately.ts';
+import { stately } from './stately.ts';
+import { statelyV4 } from './stately-v4.ts';
 import { isHere } from './verbs/scope.ts';
 import type { Context, Verb } from './verbs/verb.ts';
+import { STOP_EVENT, type ViewerProtocol } from './viewer-protocol.ts';
 
 /** What a viewer may say fits in this many bytes. */
 const FRAME_BYTES_MAX = 4_096;
@@ -43,8 +45,8 @@ export interface InspectSocket {
 
 export function openInspectSocket(server: HttpServer, options: InspectSocketOptions): InspectSocket {
   const { context, origins, allowed, verbs } = options;
-  const stop = verbs.find(({ name }) => name === 'execution.stop');
-  if (stop === undefined) throw new Error('no verb execution.stop');
+  const stop = verbs.find(({ name }) => name === STOP_EVENT);
+  if (stop === undefined) throw new Error(`no verb ${STOP_EVENT}`);
   const sockets = new WebSocketServer({ noServer: true, maxPayload: FRAME_BYTES_MAX, perMessageDeflate: false });
   const viewers = new Set<Viewer>();
 
@@ -52,7 +54,8 @@ export function openInspectSocket(server: HttpServer, options: InspectSocketOpti
     const { url = '' } = request;
     if (!url.startsWith(INSPECT_PATH)) return;
     socket.on('error', () => socket.destroy());
-    const pass = context.inspections.find(url.slice(INSPECT_PATH.length));
+    const protocol = url.startsWith(statelyV4.path) ? statelyV4 : stately;
+    const pass = context.inspections.find(url.slice(protocol.path.length));
     const refused =
       origins.refuseHost(request.headers.host) ??
       (allowed.includes(request.headers.origin ?? '') ? null : origins.refuseOrigin(request.headers)) ??
@@ -60,7 +63,7 @@ export function openInspectSocket(server: HttpServer, options: InspectSocketOpti
       (viewers.size >= VIEWERS_MAX ? tooMany() : null);
     if (refused !== null || pass === null) return refuse(socket, refused ?? unknownToken());
     sockets.handleUpgrade(request, socket, head, (webSocket) => {
-      const viewer = new Viewer(context, stop, pass, webSocket, () => viewers.delete(viewer));
+      const viewer = new Viewer(context, stop, protocol, pass, webSocket, () => viewers.delete(viewer));
       viewers.add(viewer);
       viewer.open();
     });
@@ -82,6 +85,7 @@ class Viewer {
   readonly pass: Pass;
   readonly #context: Context;
   readonly #stop: Verb;
+  readonly #protocol: ViewerProtocol;
   readonly #socket: WebSocket;
   readonly #gone: () => void;
   #waiting: Inspected[] = [];
@@ -94,9 +98,10 @@ class Viewer {
   #refusals = 0;
   #stopping = false;
 
-  constructor(context: Context, stop: Verb, pass: Pass, socket: WebSocket, gone: () => void) {
+  constructor(context: Context, stop: Verb, protocol: ViewerProtocol, pass: Pass, socket: WebSocket, gone: () => void) {
     this.#context = context;
     this.#stop = stop;
+    this.#protocol = protocol;
     this.pass = pass;
     this.#socket = socket;
     this.#gone = gone;
@@ -111,9 +116,9 @@ class Viewer {
     this.#socket.on('error', () => this.#refuse());
     this.#socket.on('message', (data, isBinary) => {
       if (this.#over) return;
-      const said = isBinary ? null : data.toString();
-      if (said !== null && isStop(this.pass.executionId, said)) void this.#stopExecution();
-      else this.#refuse();
+      const heard = isBinary ? null : this.#protocol.heard(this.pass.executionId, data.toString());
+      if (heard === 'stop') void this.#stopExecution();
+      else if (heard === null) this.#refuse();
     });
     void this.#mayLook().then((may) => {
       if (this.#over) return;
@@ -184,7 +189,8 @@ class Viewer {
     while (!this.#over && this.#sent < this.#waiting.length && this.#socket.bufferedAmount < BUFFERED_BYTES_MAX) {
       const inspected = this.#waiting[this.#sent] as Inspected;
       this.#sent += 1;
-      this.#socket.send(frameOf(this.pass.executionId, inspected), () => this.#pump());
+      for (const frame of this.#protocol.framesOf(this.pass.executionId, inspected))
+        this.#socket.send(frame, () => this.#pump());
     }
     if (this.#sent === this.#waiting.length || this.#sent >= WAITING_MAX) {
       this.#waiting = this.#waiting.slice(this.#sent);

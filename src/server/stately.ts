@@ -1,16 +1,23 @@
 /** The messages of `@statelyai/inspect` 0.7, to a viewer and from one. */
 import { z } from 'zod';
 import { executionActorId, type Inspected } from '../engine/inspection.ts';
+import { INSPECT_PATH } from './inspection-tokens.ts';
+import { areExecution, parseAs, STOP_EVENT, type ViewerProtocol } from './viewer-protocol.ts';
 
 /** Of the protocol. */
 const VERSION = '0.7.2';
 
-/**
- * One frame for a viewer.
- *
- * An actor's `sessionId` is its id here: the same after a restart, and for an actor that is shown from the record.
- */
-export function frameOf(executionId: string, inspected: Inspected): string {
+/** An actor's `sessionId` is its id: the same after a restart, and for an actor that is shown from the record. */
+export const stately: ViewerProtocol = {
+  path: INSPECT_PATH,
+  framesOf: (executionId, inspected) => [frameOf(executionId, inspected)],
+  heard(executionId, text) {
+    const said = parseAs(stopMessage, text);
+    return said !== null && areExecution(executionId, [said.sessionId]) ? 'stop' : null;
+  },
+};
+
+function frameOf(executionId: string, inspected: Inspected): string {
   const common = {
     sessionId: inspected.actorId,
     rootId: executionActorId(executionId),
@@ -49,22 +56,10 @@ const short = z.string().max(200).nullish();
 const stopMessage = z.strictObject({
   type: z.literal('@xstate.event'),
   sessionId: z.string().max(200),
-  event: z.strictObject({ type: z.literal('execution.stop') }),
+  event: z.strictObject({ type: z.literal(STOP_EVENT) }),
   sourceId: short,
   rootId: short,
   createdAt: short,
   id: short,
   _version: short,
 });
-
-/** Whether a viewer's message is the event `execution.stop`, bare, to the actor of this very execution. */
-export function isStop(executionId: string, text: string): boolean {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return false;
-  }
-  const parsed = stopMessage.safeParse(value);
-  return parsed.success && parsed.data.sessionId === executionActorId(executionId);
-}

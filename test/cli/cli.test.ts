@@ -613,10 +613,12 @@ describe('command line', () => {
     server.handlers['execution.inspect'] = () => inspection;
     expect(await run('inspect', ID)).to.equal(0);
     const url = `${server.url.replace('http', 'ws')}/inspect/TOKEN`;
+    const urlV4 = `${server.url.replace('http', 'ws')}/inspect/v4/TOKEN`;
     expect(terminal.stdout).to.equal(`${url}\n`);
+    expect(terminal.stderr).to.include(urlV4).and.include(inspection.expiresAt);
     terminal.stdout = '';
     expect(await run('inspect', ID, '--json')).to.equal(0);
-    expect(JSON.parse(terminal.stdout)).to.deep.equal({ ...inspection, url });
+    expect(JSON.parse(terminal.stdout)).to.deep.equal({ ...inspection, url, urlV4 });
   });
 
   it('receipt exits 4 when nobody asked for a stop', async () => {
