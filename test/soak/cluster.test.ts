@@ -99,6 +99,14 @@ describe('three engines on a replica set, under everything at once', () => {
     await mongo?.close();
   });
 
+  /** What the engines complained of last, beside what the faults explain. */
+  function tellLogs(): void {
+    for (const [index, server] of engines.all.entries()) {
+      const lines = server.log.split('\n').filter((line) => line !== '');
+      console.log(`    engine ${index}:\n${lines.slice(-12).join('\n')}`);
+    }
+  }
+
   async function startWorker(at: number): Promise<WorkerProcess> {
     const urls = engines.all.filter((server) => server.running && server.url !== '').map((server) => server.url);
     const first = urls.splice(at % Math.max(1, urls.length), 1);
@@ -199,6 +207,8 @@ describe('three engines on a replica set, under everything at once', () => {
         if (member === undefined || pid === undefined) return false;
         process.kill(pid, 'SIGKILL');
         await sleep(1_000);
+        // It is dead; the set's keeper does not know yet.
+        await member.stop({ doCleanup: false, force: false });
         await member.start(true);
         return true;
       },
@@ -237,6 +247,10 @@ describe('three engines on a replica set, under everything at once', () => {
     }
     const spanMs = performance.now() - beganAtMs;
     await Promise.all(healing);
+    if (broken !== null) {
+      tellLogs();
+      throw broken;
+    }
     running.end();
     const late = sleep(SETTLED_MS, 'late', { ref: false });
     const how = await Promise.race([clients.then(() => 'ended'), late]);
@@ -278,8 +292,8 @@ describe('three engines on a replica set, under everything at once', () => {
     console.log(
       `    ${rounds} rounds in ${(spanMs / 1000).toFixed(0)} s (${told}); ${all.length} executions, ${stopped} stopped, ${endpoint.calls.length} calls`,
     );
+    if (faults.length > 0) tellLogs();
     if (faults.length > 0) console.log(`    SEED=${seed}\n${faults.slice(0, 40).join('\n')}`);
-    if (broken !== null) throw broken;
     expect(faults.slice(0, 10), `SEED=${seed}`).to.deep.equal([]);
     expect(how, 'the load came to its end').to.equal('ended');
     expect(rounds).to.be.at.least(ROUNDS_MIN);
