@@ -85,6 +85,8 @@ const FLUSH_AT = 64;
 /** An execution that wakes sooner stays in memory. */
 const PARK_MS = 10_000;
 const DEPTH_MAX = 16;
+/** Until the receipt of another engine's stop is looked at again, where that is not final. */
+const LATE_AGAIN_MS = 3_000;
 /** How late a write may arrive whose answer did not come. */
 const LATE_WRITE_MS = 60_000;
 const RESTARTS_MAX = 3;
@@ -389,6 +391,7 @@ class Engine implements EngineApi, HostEnvironment {
   #close(): void {
     this.#closed = true;
     this.#duties?.membership.close();
+    this.#schedules.close();
     this.#inspections.close();
     for (const host of [...this.#hosts.values()]) host.drop();
     this.dispatcher.close();
@@ -760,6 +763,7 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   async #startScheduled(project: string, name: string, input: Json, uniqueKey: string): Promise<void> {
+    if (this.lapsed()) throw new FullstopError('FS_UNAVAILABLE', 'this engine owns nothing any more');
     const known = await this.#known(project, name);
     if (known.row.disabled) return;
     if (known.compiled.overlap === 'skip') {
@@ -1046,6 +1050,13 @@ class Engine implements EngineApi, HostEnvironment {
     }
     this.#receiptTurn = this.#receiptTurn.then(async () => {
       const receipt = await this.store.getReceipt(id);
+      if (this.#duties !== null && !counts && (receipt?.finalisedAt ?? null) === null) {
+        // Whoever owns it writes it once more, and may not know of this.
+        const header = await this.store.getHeader(id);
+        const stopping = header !== null && header.endedAtMs === null && header.stop !== null;
+        if (stopping) this.timers.after(LATE_AGAIN_MS, () => this.#late(taskId, report, project, false));
+        return;
+      }
       if (receipt === null) return;
       const confirms = confirm(receipt, taskId, report, this.clock.nowMs());
       if (!counts && !confirms) return;

@@ -7,11 +7,15 @@ import type { Log } from './environment.ts';
 import type { Timer, Timers } from './timers.ts';
 import type { KnownWorkflow } from './workflows.ts';
 
+const CLOCKS_DIFFER_MS = 3_600_000;
+
 interface Live {
   schedule: Schedule;
   /** Names this schedule in the store: its last instant, its executions' unique keys. */
   name: string;
   input: Json;
+  /** The last instant that this engine knows to be dealt with. */
+  lastAtMs: number;
   nextAtMs: number | null;
   timer: Timer | null;
 }
@@ -84,6 +88,7 @@ export class Schedules {
       schedule: parseCronSchedule(cron, timezone),
       name: `schedule:${key}:${cron}:${timezone ?? 'UTC'}:${JSON.stringify(input)}`,
       input,
+      lastAtMs: 0,
       nextAtMs: null,
       timer: null,
     }));
@@ -91,8 +96,9 @@ export class Schedules {
     for (const live of schedules) {
       const last = (await store.getSetting(live.name)) as { atMs: number } | null;
       const nowMs = clock.nowMs();
+      live.lastAtMs = last?.atMs ?? 0;
       if (last === null || !(afterRest || before.some((other) => other.name === live.name))) {
-        await store.putSetting(live.name, { atMs: nowMs });
+        await this.#note(live, nowMs);
       } else {
         const missed = lastInstantBetween(live.schedule, last.atMs, nowMs);
         if (missed !== null) await this.#fire(project, name, live, missed);
@@ -104,7 +110,8 @@ export class Schedules {
   #arm(project: string, name: string, live: Live): void {
     if (this.#closed) return;
     const { clock, timers } = this.#options;
-    live.nextAtMs = nextInstantMs(live.schedule, clock.nowMs());
+    const nowMs = clock.nowMs();
+    live.nextAtMs = nextInstantMs(live.schedule, isAhead(live.lastAtMs, nowMs) ? live.lastAtMs : nowMs);
     if (live.nextAtMs === null) return;
     const atMs = live.nextAtMs;
     live.timer = timers.at(atMs, () => {
@@ -116,14 +123,16 @@ export class Schedules {
   }
 
   async #fire(project: string, name: string, live: Live, atMs: number): Promise<void> {
-    const { clock, store, log } = this.#options;
+    const { clock, log } = this.#options;
     for (;;) {
       try {
         await this.#options.start(project, name, live.input, `${live.name}:${new Date(atMs).toISOString()}`);
-        await store.putSetting(live.name, { atMs });
+        await this.#note(live, atMs);
         return;
       } catch (error) {
-        if (!hasCode(error, 'FS_UNAVAILABLE') || this.#closed) {
+        // Another engine, or the next one, makes up for it.
+        if (this.#closed) return;
+        if (!hasCode(error, 'FS_UNAVAILABLE')) {
           log.error({ project, workflow: name, error: messageOf(error) }, 'a schedule could not start its workflow');
           return;
         }
@@ -132,9 +141,26 @@ export class Schedules {
     }
   }
 
+  /** Instants up to this one are dealt with. An engine whose clock is ahead may have come to a later one. */
+  async #note(live: Live, atMs: number): Promise<void> {
+    const { store } = this.#options;
+    const last = (await store.getSetting(live.name)) as { atMs: number } | null;
+    if (last !== null && isAhead(last.atMs, atMs)) {
+      live.lastAtMs = last.atMs;
+      return;
+    }
+    live.lastAtMs = atMs;
+    await store.putSetting(live.name, { atMs });
+  }
+
   #disarm(schedules: Live[]): void {
     for (const live of schedules) if (live.timer !== null) this.#options.timers.cancel(live.timer);
   }
+}
+
+/** Later, and by no more than clocks differ: a clock that was wrong by years does not count. */
+function isAhead(lastAtMs: number, atMs: number): boolean {
+  return lastAtMs > atMs && lastAtMs - atMs <= CLOCKS_DIFFER_MS;
 }
 
 /** The last instant in (fromMs, toMs]; null when there is none. */
