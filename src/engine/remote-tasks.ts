@@ -53,7 +53,6 @@ export interface TaskTable {
   free(capability: string): boolean;
   add(entry: Entry): void;
   claim(entry: Entry, worker: Worker): void;
-  requeue(entry: Entry): void;
   unqueue(entry: Entry): void;
   place(entry: Entry, claim: TaskClaim): void;
   release(entry: Entry): void;
@@ -142,9 +141,8 @@ export class RemoteTasks {
         if (this.#isWatched(this.#table.entries.get(hint.taskId))) this.ask(hint.taskId);
         break;
       case 'task.cancel':
-        if (hint.via === this.engine && this.#table.entries.get(hint.taskId)?.foreign === true) {
-          this.#table.abort(hint.taskId);
-        }
+        // Its worker may have come here since.
+        if (this.#table.entries.get(hint.taskId)?.foreign === true) this.#table.abort(hint.taskId);
         break;
       case 'task.log': {
         const entry = this.#table.entries.get(hint.taskId);
@@ -255,16 +253,15 @@ export class RemoteTasks {
     else if (entry.state === 'queued') this.#rowless.delete(entry);
   }
 
-  #sawForeign(entry: Entry, { claim, report, stopping }: TaskState): void {
+  #sawForeign(entry: Entry, { claim, stopping }: TaskState): void {
     const holder = claim === null ? undefined : this.#table.workers.get(claim.worker);
     // An answer from before its hello here may still name another engine.
     const moved = claim?.via !== this.engine && holder?.connected !== true;
     if (moved) {
       this.#table.forget(entry);
     } else if (entry.overdue) {
-      if (report === null) this.#table.gone(entry);
-      else this.#table.forget(entry);
-    } else if (!entry.aborting && (report !== null || (stopping && !isAgents(entry)))) {
+      this.#table.gone(entry);
+    } else if (!entry.aborting && stopping && !isAgents(entry)) {
       this.#table.abort(entry.row.id);
     }
   }
@@ -272,9 +269,8 @@ export class RemoteTasks {
   #sawOwn(entry: Entry, { claim, report, stopping }: TaskState): void {
     if (claim === null) {
       // Queued as before; or it is asked whether anybody has it.
-      if (entry.state !== 'elsewhere') return;
-      if (!entry.aborting) this.#table.requeue(entry);
-      else if (stopping) this.#end(entry, neverStarted);
+      if (entry.state !== 'elsewhere' || !entry.aborting) return;
+      if (stopping) this.#end(entry, neverStarted);
       else this.withdraw(entry, () => undefined);
     } else if (report !== null) {
       void this.#table.take(entry, claim, report).catch(() => undefined);
@@ -524,7 +520,12 @@ export class RemoteTasks {
     for (let unsure = false; ; ) {
       try {
         const outcome = await cluster.storeReport(id, claim?.tokenHash ?? '', report);
-        if (outcome === 'stored') this.#tellChanged(entry);
+        if (outcome === 'stored') {
+          this.#tellChanged(entry);
+          // Its owner may end the execution without having seen it: the receipt of the stop is looked at then.
+          if (report.kind === 'aborted' || entry.aborting)
+            timers.after(CONFIRM_MS, () => this.#options.late(id, withoutOutput(report), null, false));
+        }
         if (outcome !== 'gone') return outcome === 'stored';
         const isResult = report.kind === 'completed' || report.kind === 'failed';
         // Where an earlier answer was lost, the owner may have taken it since.
