@@ -179,7 +179,8 @@ function checkReceipt(world: World, known: Known, receipt: StopReceipt | null, f
       fault(`the receipt of ${id} says that its child ${executionId} is ${status}, it is ${child.status}`);
   }
   for (const task of receipt.tasks) {
-    if (task.outcome !== 'unconfirmed') continue;
+    // Of an iteration that a loop may have had before, it is not known which task ran.
+    if (task.outcome !== 'unconfirmed' || task.iterations !== undefined) continue;
     for (const runs of world.work.runs.values()) {
       const [run] = runs;
       if (run === undefined || run.task.executionId !== id || run.task.node !== task.node) continue;

@@ -130,10 +130,13 @@ export class Clients {
 
   /** What was shut for a while is open in the end, in whatever order that was asked. */
   heal(load: readonly Load[]): void {
-    this.#process.later(900, () => {
+    const open = (): void => {
       if (load.some(({ kind }) => kind === 'pause')) this.#ask('admission.set', { paused: false }, true);
       for (const item of load) if (item.kind === 'disable') this.#ask('workflow.enable', { name: item.workflow }, true);
-    });
+    };
+    // Once more when whoever wanted it shut has given up.
+    this.#process.later(900, open);
+    this.#process.later(PATIENCE_MS + 1_000, open);
   }
 
   /** Asks until it is answered for good. */
@@ -285,7 +288,8 @@ export class Clients {
     this.open += 1;
     const request = (tries: number): void => {
       const repeat = (): void => {
-        if (again && tries < 12) this.#process.later(300, () => request(tries + 1));
+        const shuts = name === 'workflow.disable' || (input as { paused?: boolean }).paused === true;
+        if (again && tries < 12 && !(shuts && this.#world.healed())) this.#process.later(300, () => request(tries + 1));
         else this.open -= 1;
       };
       const asked = this.ask(name, input, caller, at, (told, door) => {
