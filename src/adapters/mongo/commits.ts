@@ -59,8 +59,9 @@ export class Commits {
   readonly #texts: Texts;
   readonly #turns: Turns;
   readonly #creations: Creations;
-  /** Of updates of headers, whoever makes them. */
+  /** Of other updates of headers than commits, whoever makes them. */
   readonly lanes: Lanes<ExecutionDocument>;
+  readonly #commitLanes: Lanes<ExecutionDocument>;
   readonly #waiting = new Map<string, Waiting[]>();
   #barrier = 0;
   #asked: { ids: Set<string>; answer: Promise<Map<string, Verdict>> } | null = null;
@@ -74,6 +75,7 @@ export class Commits {
     this.#turns = turns;
     this.#creations = creations;
     this.lanes = new Lanes(connection, collections.executions);
+    this.#commitLanes = new Lanes(connection, connection.unretried('executions'));
   }
 
   /** Commits called after this are not sent together with those before. */
@@ -120,7 +122,7 @@ export class Commits {
       if (bigs.length > 0) await this.#texts.put(bigs);
       for (const each of creates) if (each.bigs.length > 0) await this.#texts.put(each.bigs);
     }
-    const all = run.every(isPlain) && (await this.lanes.write(...run.map(operationOf)));
+    const all = run.every(isPlain) && (await this.#commitLanes.write(...run.map(operationOf)));
     const outcomes: (CommitOutcome | FullstopError)[] = [];
     if (all) for (const _ of run) outcomes.push(committed);
     else if (run.length > 1) outcomes.push(...(await this.#appliedOf(run)));
@@ -232,6 +234,7 @@ export class Commits {
       { session, projection: { events: 1, results: 1, tasks: 1, gone: 1, seq: 1 } },
     );
     if (header === null) return;
+    update.$unset ??= {};
     const { $set, $unset } = update as { $set: Record<string, unknown>; $unset: Record<string, unknown> };
     const firsts = Object.keys(header.events).map(Number);
     if (firsts.length > 0) {
@@ -342,7 +345,7 @@ function inlineLimit(bytes: number): number {
 function updateOf(commit: EncodedCommit): UpdateFilter<ExecutionDocument> {
   const set: Record<string, unknown> = { ...commit.set };
   const unset: Record<string, ''> = { ...commit.unset };
-  const update: Record<string, unknown> = { $set: set, $unset: unset };
+  const update: Record<string, unknown> = { $set: set };
   if (commit.inline > 0) update['$inc'] = { inline: commit.inline };
   if (commit.final) {
     set['tasks'] = [];
@@ -355,6 +358,7 @@ function updateOf(commit: EncodedCommit): UpdateFilter<ExecutionDocument> {
     }
     for (const field of commit.endedTasks) set[`gone.${field}`] = true;
   }
+  if (Object.keys(unset).length > 0) update['$unset'] = unset;
   if (commit.consumedTriggers.length > 0) update['$pull'] = { triggers: { id: { $in: commit.consumedTriggers } } };
   return update as UpdateFilter<ExecutionDocument>;
 }

@@ -12,6 +12,7 @@ import {
   type Document,
   MongoBulkWriteError,
   MongoClient,
+  type MongoClientOptions,
   MongoError,
   MongoNetworkError,
   MongoServerError,
@@ -46,15 +47,15 @@ export interface ConnectionOptions {
 export class Connection {
   readonly client: MongoClient;
   readonly db: Db;
+  readonly #unretried: MongoClient;
   #trouble: string | null = null;
   #probing: Promise<void> | null = null;
   #serverAheadMs = performance.timeOrigin;
   readonly #closing = new AbortController();
 
   constructor({ uri, database }: ConnectionOptions) {
-    this.client = new MongoClient(uri, {
+    const options: MongoClientOptions = {
       appName: 'fullstop',
-      retryWrites: true,
       retryReads: true,
       readPreference: 'primary',
       readConcern: { level: 'majority' },
@@ -65,7 +66,9 @@ export class Connection {
       socketTimeoutMS: 20_000,
       maxPoolSize: 32,
       enableUtf8Validation: false,
-    });
+    };
+    this.client = new MongoClient(uri, { ...options, retryWrites: true });
+    this.#unretried = new MongoClient(uri, { ...options, retryWrites: false, maxPoolSize: 8 });
     this.db = this.client.db(database);
   }
 
@@ -93,10 +96,18 @@ export class Connection {
     return this.db.collection<T>(name);
   }
 
+  /**
+   * For updates of which `run` can send any again at any time: each names the number that must be stored. That the
+   * driver sends a write again is paid for on the server, with a write to the session for each: a fifth of a commit.
+   */
+  unretried<T extends Document>(name: string): Collection<T> {
+    return this.#unretried.db(this.db.databaseName).collection<T>(name);
+  }
+
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#probing;
-    await this.client.close();
+    await Promise.all([this.client.close(), this.#unretried.close()]);
   }
 
   /** Does `work`, again while its errors are such that pass. @throws FS_UNAVAILABLE, FS_INTERNAL */

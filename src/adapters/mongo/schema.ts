@@ -51,10 +51,9 @@ const exists = { $exists: true };
  */
 const INDEXES: { [K in keyof Collections]: IndexDescription[] } = {
   executions: [
-    // Recovery.
-    { name: 'live', key: { status: 1, _id: 1 }, partialFilterExpression: live },
+    // Recovery. The second field is there because no index of the first alone may be partial.
+    { name: 'live', key: { _id: 1, created: 1 }, partialFilterExpression: live },
     { name: 'owned', key: { engine: 1, root: 1 }, partialFilterExpression: live },
-    { name: 'trees', key: { root: 1 }, partialFilterExpression: live },
     // What waits for an engine.
     { name: 'intents', key: { engine: 1, _id: 1 }, partialFilterExpression: { ...live, 'stop.id': exists } },
     { name: 'offers', key: { 'offer.to': 1, _id: 1 }, partialFilterExpression: { 'offer.to': exists } },
@@ -76,7 +75,6 @@ const INDEXES: { [K in keyof Collections]: IndexDescription[] } = {
       partialFilterExpression: { parent: exists },
     },
     // Lists, newest first.
-    { name: 'byTime', key: { created: -1, _id: -1 } },
     { name: 'rootsByTime', key: { created: -1, _id: -1 }, partialFilterExpression: { isRoot: true } },
     {
       name: 'rootsOfProject',

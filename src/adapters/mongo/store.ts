@@ -303,7 +303,7 @@ export class MongoExecutionStore implements ExecutionStore {
     const documents = await this.#connection.run(() =>
       this.#collections.executions
         .find<RecordFields>(
-          { status: { $in: [0, 1] }, ...(afterId === null ? {} : { _id: { $gt: afterId } }) },
+          { status: { $lt: LIVE }, ...(afterId === null ? {} : { _id: { $gt: afterId } }) },
           { projection: RECORD_FIELDS },
         )
         .sort({ _id: 1 })

@@ -68,7 +68,7 @@ export class Tasks {
       const cursor = this.#executions
         .find<TaskHeader>(
           {
-            status: { $in: [0, 1] },
+            status: { $lt: LIVE },
             'tasks.0': { $exists: true },
             ...(afterId === null ? {} : { _id: { $gte: executionOf(afterId) } }),
           },
