@@ -104,7 +104,6 @@ export class Dispatcher implements WorkerGate {
               free: (capability) => !this.#draining && this.#workers.anyFree(capability),
               claim: (entry, worker) => this.#claim(entry.row.id, entry, worker),
               add: (entry) => this.#entries.set(entry.row.id, entry),
-              requeue: (entry) => this.#requeue(entry),
               unqueue: (entry) => this.#unqueue(entry),
               place: (entry, claim) => this.#place(entry, claim),
               release: (entry) => this.#release(entry),
