@@ -14,7 +14,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { prepareModules } from './modules.ts';
-import { mutants } from './mutants.ts';
+import { mutants, unnoticed } from './mutants.ts';
 
 const { values } = parseArgs({
   options: {
@@ -36,9 +36,10 @@ const { values } = parseArgs({
 
 /** Every so many seeds each fault is left out once, to see whether it changed anything. */
 const SAMPLE = 25;
-const SEEDS_OF_A_MUTANT = Number(process.env.MSEEDS ?? 5_000);
+const SEEDS_OF_A_MUTANT = 5_000;
 
-const mutant = values.mutant === undefined ? null : mutants.find(({ name }) => name === values.mutant);
+const mutant =
+  values.mutant === undefined ? null : [...mutants, ...unnoticed].find(({ name }) => name === values.mutant);
 if (mutant === undefined) throw new Error(`no mutant ${values.mutant}`);
 prepareModules(mutant === null ? [] : mutant.rewrites);
 const { drawPlan, faultKinds } = await import('./plan.ts');
