@@ -34,6 +34,8 @@ export interface MembershipOptions {
 export class Membership {
   readonly #options: MembershipOptions;
   #engines: readonly EngineRow[] = [];
+  /** When these rows came. */
+  #seenAtMs = 0;
   #others: readonly EngineRow[] = [];
   /** When the last heartbeat that the store answered was sent, by a clock that nobody sets. */
   #renewedAtMs: number | null = null;
@@ -141,6 +143,7 @@ export class Membership {
     this.#renewedAtMs = sentAtMs;
     this.#watch();
     this.#engines = view.engines;
+    this.#seenAtMs = clock.monotonicMs();
     this.#others = view.engines.filter(
       (row) => row.id !== id && row.membership === 'member' && row.silentMs <= row.leaseMs,
     );
@@ -165,9 +168,13 @@ export class Membership {
     for (const row of this.#engines) {
       if (row.id === id) continue;
       if (row.membership === 'member') {
-        if (row.silentMs <= row.leaseMs || !(await cluster.declareDead(row.id))) continue;
-        log.warn({ engine: row.id, silentMs: row.silentMs }, 'an engine is silent for its lease: others take over');
+        // As far as the last view goes; the store knows.
+        const silentMs = row.silentMs + clock.monotonicMs() - this.#seenAtMs;
+        if (silentMs <= row.leaseMs) continue;
+        if (!(await cluster.declareDead(row.id))) continue;
+        log.warn({ engine: row.id, silentMs }, 'an engine is silent for its lease: others take over');
         row.membership = 'dead';
+        this.#others = this.#others.filter((other) => other !== row);
       }
       if ((this.#settled.get(row.id) ?? 0) <= clock.monotonicMs()) gone.push(row.id);
     }

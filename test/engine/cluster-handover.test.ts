@@ -237,6 +237,16 @@ describe('between several engines', () => {
       expect(await header(id)).to.include({ status: 'Complete' });
     });
 
+    it("has it within a second or two of the end of the former one's lease", async () => {
+      const id = await engines.run(a, CALL);
+      a.kill();
+      await engines.live(7_000);
+      expect(await ownerOf(id)).to.equal(a.engine.id);
+      await engines.live(2_100);
+      expect(await ownerOf(id)).to.equal(b.engine.id);
+      expect(b.work.started.map(({ attempt }) => attempt)).to.deep.equal([2]);
+    });
+
     it('because nobody heard that it was created, is found', async () => {
       await engines.run(a, CALL);
       const late = deferred();
