@@ -5,6 +5,7 @@
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
 import { createMemoryStore } from '../../src/adapters/memory/store.ts';
 import { loadDefinition } from '../../src/definition/compile.ts';
+import type { CompiledWorkflow } from '../../src/definition/types.ts';
 import type { EngineApi } from '../../src/engine/api.ts';
 import type { EngineHint } from '../../src/ports/bus.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
@@ -311,6 +312,8 @@ export class World {
   readonly wires: Wires;
   readonly hits: Partial<Record<FaultKind, number>> = {};
   healed = false;
+  /** Definitions that were saved, by hash. */
+  readonly compiled = new Map<string, CompiledWorkflow>();
   readonly #deaf = new Set<Process>();
   #ids = 0;
   /** Messages that are lost: until when, by where they are. */
@@ -587,6 +590,7 @@ export class World {
   async #save(): Promise<void> {
     for (const workflow of this.plan.workflows) {
       const { source, hash, compiled } = loadDefinition(workflow);
+      this.compiled.set(hash, compiled);
       const savedAtMs = Math.floor(this.scheduler.nowMs);
       await this.database.inner.saveDefinition({ project: 'default', name: compiled.name, hash, source, savedAtMs });
     }
@@ -596,7 +600,8 @@ export class World {
   async #saveAgain(name: string): Promise<void> {
     const workflow = this.plan.workflows.find((one) => one['name'] === name);
     if (workflow === undefined) return;
-    const { source, hash } = loadDefinition({ ...workflow, description: 'the next version' });
+    const { source, hash, compiled } = loadDefinition({ ...workflow, description: 'the next version' });
+    this.compiled.set(hash, compiled);
     const savedAtMs = Math.floor(this.scheduler.nowMs);
     await this.database.inner.saveDefinition({ project: 'default', name, hash, source, savedAtMs });
     for (const { engine, process, serving } of this.engines)
@@ -851,6 +856,9 @@ function taskOf(payload: unknown): string {
 /** Real randomness is the seed's while a world runs, and a promise that nobody caught is a fault. */
 function quietWorld(streams: Streams, world: World): () => void {
   const { random } = Math;
+  const { stackTraceLimit } = Error;
+  // Errors that are answers are many; where somebody reads, they say whence they came.
+  if (!world.trace.keeps) Error.stackTraceLimit = 0;
   const own = streams.of('Math.random');
   Math.random = () => own.next();
   const uncaught = (error: unknown): void => {
@@ -860,6 +868,7 @@ function quietWorld(streams: Streams, world: World): () => void {
   const unwatch = restored((fault) => world.ledger.fault(fault));
   return () => {
     Math.random = random;
+    Error.stackTraceLimit = stackTraceLimit;
     process.off('unhandledRejection', uncaught);
     unwatch();
   };

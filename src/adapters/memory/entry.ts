@@ -36,7 +36,13 @@ export function recoverable({ header, nodes, triggers }: Entry): RecoverableExec
 
 /** What a database would give back: without what JSON cannot say. */
 export function jsonCopy<T>(value: T): T {
-  return JSON.parse(JSON.stringify(value)) as T;
+  if (typeof value !== 'object' || value === null)
+    return (typeof value === 'number' && !Number.isFinite(value) ? null : value) as T;
+  // Without JSON's text between: a simulation does little else.
+  if (Array.isArray(value)) return value.map((item) => jsonCopy(item ?? null)) as T;
+  const copy: Record<string, unknown> = {};
+  for (const [key, item] of Object.entries(value)) if (item !== undefined) copy[key] = jsonCopy(item);
+  return copy as T;
 }
 
 export function nameKey(project: string, name: string): string {

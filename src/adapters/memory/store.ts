@@ -451,7 +451,7 @@ class MemoryExecutionStore implements MemoryStore {
     return new Promise((resolve, reject) => {
       this.#defer(() => {
         try {
-          resolve(structuredClone(work()));
+          resolve(jsonCopy(work()));
         } catch (error) {
           reject(error);
         }
