@@ -13,7 +13,7 @@ import { measureMongoFloors } from './mongo-floors.ts';
 export interface MongoCommits {
   /** Commits per second of executions of ten nodes in a row, 256 at once, their creations not counted. */
   commits: number;
-  /** Commits per second of 64 executions with up to 2,000 nodes, evenly spread over their lives. */
+  /** Commits per second of as many executions with up to 2,000 nodes, evenly spread over their lives. */
   large: number;
 }
 
@@ -53,9 +53,9 @@ async function chains(store: ExecutionStore, ms: number): Promise<number> {
 
 /** Commits of executions of `size` nodes, some of which they have already. */
 async function graphs(store: ExecutionStore, ms: number, size: number): Promise<number> {
-  const executions = Array.from({ length: 64 }, (_, index) => ({
+  const executions = Array.from({ length: IN_FLIGHT }, (_, index) => ({
     execution: newExecution(),
-    done: Math.floor((index * size) / 64),
+    done: Math.floor((index * size) / IN_FLIGHT),
   }));
   await Promise.all(
     executions.map(async ({ execution, done: count }) => {
