@@ -27,7 +27,7 @@ import type { EnginePorts } from './engine/environment.ts';
 import { messageOf } from './errors.ts';
 import type { ExecutionStore } from './ports/store.ts';
 import { hashKey } from './server/access.ts';
-import { createServer, type RunningServer } from './server/server.ts';
+import { createServer, type RunningServer, urlOf } from './server/server.ts';
 import { claimInstallation, openContainers, reapLeftovers } from './worker/containers.ts';
 import { createExecutors } from './worker/executors.ts';
 import { createInProcessPool } from './worker/pool.ts';
@@ -109,7 +109,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
   const { store, bus } = ground;
   const expressions = createExpressions();
   let demo: Demo | null = null;
-  let url: string | null = config.advertisedUrl;
+  let url = config.advertisedUrl ?? (config.port === 0 ? null : urlOf(config));
   let ending = false;
   let noteDrained = (): void => {};
   const drained = new Promise<void>((resolve) => {

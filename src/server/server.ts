@@ -103,7 +103,7 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
   const watch = store.cluster === null ? null : watchKeys({ store, logger, inUse: () => sockets.keysInUse(), forget });
   await http.listen({ host: config.host, port: config.port });
   const { port } = http.server.address() as AddressInfo;
-  const url = `http://${addressOf(config.host)}:${port}`;
+  const url = urlOf({ host: config.host, port });
   return {
     url,
     firstVisitUrl: url + access.createFirstVisit(),
@@ -123,7 +123,7 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
 }
 
 /** What to type in a browser on this machine. */
-function addressOf(host: string): string {
-  if (host === '0.0.0.0' || host === '::') return '127.0.0.1';
-  return host.includes(':') ? `[${host}]` : host;
+export function urlOf({ host, port }: { host: string; port: number }): string {
+  if (host === '0.0.0.0' || host === '::') return `http://127.0.0.1:${port}`;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

@@ -22,7 +22,7 @@ export class EngineProcesses {
     const engines = new EngineProcesses(options);
     try {
       await Promise.all(Array.from({ length: options.count ?? 3 }, () => engines.add()));
-      await engines.know(engines.all.length);
+      await engines.know();
     } catch (error) {
       await engines.close();
       throw error;
@@ -47,13 +47,13 @@ export class EngineProcesses {
     return server;
   }
 
-  /** Resolves when every running engine lists that many that serve. */
-  async know(count: number): Promise<void> {
-    for (const server of this.all) {
-      if (!server.running) continue;
-      const serving = async (): Promise<Data[]> =>
-        (await server.ok('GET', '/api/engines')).items.filter((item: Data) => item.status === 'serving');
-      await until('the list of engines', serving, (items) => items.length === count);
+  /** Resolves when every running engine lists every other, with its address. */
+  async know(): Promise<void> {
+    const running = this.all.filter((server) => server.running);
+    for (const server of running) {
+      const urls = async (): Promise<unknown[]> =>
+        (await server.ok('GET', '/api/engines')).items.map(({ url }: Data) => url);
+      await until('the list of engines', urls, (found) => running.every(({ url }) => found.includes(url)));
     }
   }
 
