@@ -275,9 +275,7 @@ export class RemoteTasks {
     } else if (report !== null) {
       void this.#table.take(entry, claim, report).catch(() => undefined);
     } else if (claim.via !== this.engine && claim.via !== undefined && this.#options.peers.isAlive(claim.via)) {
-      // An answer from before its hello here may still name another engine.
-      if (entry.state !== 'held' || this.#table.workers.get(claim.worker)?.connected !== true)
-        this.#isElsewhere(entry, claim);
+      this.#isElsewhere(entry, claim);
     } else if (entry.overdue && !entry.aborting) {
       this.#table.gone(entry);
     } else if (entry.state !== 'held') {
@@ -400,7 +398,7 @@ export class RemoteTasks {
   refused(entry: Entry, outcome: 'stopping' | 'gone' | 'taken'): void {
     const { id } = entry.row;
     if (entry.foreign) {
-      if (outcome !== 'gone') this.#search.refused(id);
+      this.#search.refused(id);
       this.#table.forget(entry);
       return;
     }

@@ -249,9 +249,11 @@ describe('tasks of several engines, between two looks', () => {
     });
 
     it('behind others that are being stopped and that nobody ends', async () => {
-      const stopped = await engines.run(a, workflow('stopped'));
+      const stopped: string[] = [];
+      for (let n = 0; n < 4; n++) stopped.push(await engines.run(a, workflow('stopped')));
       a.kill();
-      await engines.store.requestStop(stopped, { requestId: 'r-1', requestedAtMs: engines.clock.nowMs() });
+      for (const each of stopped)
+        await engines.store.requestStop(each, { requestId: `of ${each}`, requestedAtMs: engines.clock.nowMs() });
       const id = await engines.run(c, workflow('behind'));
       const worker = await link(b);
       await engines.live(1_000, worker);
@@ -295,6 +297,8 @@ describe('tasks of several engines, between two looks', () => {
     it('print nothing more', async () => {
       const worker = await link(b);
       const id = await engines.run(a, workflow('prints'));
+      // Its worker's engine does not know yet.
+      engines.hub.fateOf = (hint) => ('kind' in hint && hint.kind === 'task.log' ? 'told' : 'lost');
       await engines.stop(a, id);
       worker.print(idOf(id), 'after');
       await engines.settle();
@@ -569,9 +573,12 @@ describe('tasks of several engines, in the middle of a takeover', () => {
     a.kill();
     expect(await worker.complete(idOf(id), 1)).to.equal(false);
     const gate = deferred();
+    const commits = deferred();
     let held = false;
     // Of the second of the two executions, after the first was restored.
     b.gate.intervene = ({ method, args }) => {
+      if (method === 'commit' && (args[0] as { executionId: string }).executionId === id)
+        return { holdBefore: commits.promise };
       if (method !== 'getDefinition' || args[1] !== 'other' || held) return undefined;
       held = true;
       return { holdBefore: gate.promise };
@@ -579,6 +586,8 @@ describe('tasks of several engines, in the middle of a takeover', () => {
     await engines.live(14_000, worker);
     expect(held).to.equal(true);
     gate.resolve();
+    await engines.settle();
+    commits.resolve();
     await engines.live(1_000, worker);
     expect(await engines.node(id, 'b')).to.include({ status: 'Running', attempt: 1 });
     expect((await engines.store.getHeader(other))?.owner.engine).to.equal(b.engine.id);
