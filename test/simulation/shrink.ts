@@ -67,10 +67,6 @@ function* cuts(plan: Plan): Generator<Plan> {
     else load[index] = nothing;
     yield { ...plan, load };
   }
-  for (let index = plan.workers.length - 1; index >= 0; index -= 1) {
-    if (plan.faults.some((fault) => 'worker' in fault && fault.worker >= index)) continue;
-    yield { ...plan, workers: plan.workers.slice(0, index) };
-  }
   for (const [index, workflow] of plan.workflows.entries()) {
     for (const smaller of smallerNodes(workflow)) {
       yield { ...plan, workflows: plan.workflows.map((other, at) => (at === index ? smaller : other)) };

@@ -617,6 +617,11 @@ export class World {
       for (const run of runs) if (run.endedAtMs === null && run.process.alive) return true;
     for (const { engine } of this.engines)
       for (const { kind, held } of engine?.workers.workers() ?? []) if (kind !== 'agent' && held > 0) return true;
+    // A commit that was applied is told to its engine late where the answer was lost.
+    for (const { engine } of this.engines) {
+      const { running, pending, parked } = engine?.describe().executions ?? { running: 0, pending: 0, parked: 0 };
+      if (running + pending + parked > 0) return true;
+    }
     return this.unconfirmed.size > 0;
   }
 
