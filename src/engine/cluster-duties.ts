@@ -16,6 +16,8 @@ import { Membership } from './membership.ts';
 import type { Peers } from './remote-tasks.ts';
 import type { Timers } from './timers.ts';
 
+/** Until an engine that is asked about has been seen, if it is there. */
+const STRANGER_MS = 6_000;
 /** Of one look at what waits. */
 const WAITING_MAX = 1_000;
 /** Trees that are taken over with one call, and that one look finds. */
@@ -61,7 +63,7 @@ export class ClusterDuties {
   readonly membership: Membership;
   readonly peers: Peers = {
     hasOthers: () => this.membership.others.length > 0,
-    isAlive: (id) => this.membership.find(id)?.membership === 'member',
+    isAlive: (id) => this.#isAlive(id),
     workerName: (id) => this.#workers.get(id)?.name ?? null,
     offers: (capability) => this.#capabilities.has(capability),
   };
@@ -71,6 +73,8 @@ export class ClusterDuties {
   /** Those of the other engines, and what they offer. */
   #workers = new Map<string, WorkerItem>();
   #capabilities = new Set<string>();
+  /** Engines that no view has shown, and when one of them was asked about first. */
+  readonly #strangers = new Map<string, number>();
   #sweeping: Promise<void> | null = null;
   #sweepAgain = false;
   /** Takeovers that are not taken in to the end. */
@@ -106,8 +110,22 @@ export class ClusterDuties {
     return [...this.#workers.values()];
   }
 
+  /** One that no view shows has joined since the last one, or has been gone for an hour: the next view tells. */
+  #isAlive(id: string): boolean {
+    const row = this.membership.find(id);
+    if (row !== null) return row.membership === 'member';
+    const nowMs = this.#options.clock.monotonicMs();
+    const sinceMs = this.#strangers.get(id);
+    if (sinceMs !== undefined) return nowMs - sinceMs < STRANGER_MS;
+    this.#strangers.set(id, nowMs);
+    void this.membership.look();
+    return true;
+  }
+
   #seen(view: ClusterView): void {
     const { others } = this.membership;
+    const forgottenMs = this.#options.clock.monotonicMs() - 10 * STRANGER_MS;
+    for (const [id, sinceMs] of this.#strangers) if (sinceMs < forgottenMs) this.#strangers.delete(id);
     this.#options.bus.othersFollow(new Set(others.flatMap((row) => row.follows)));
     const workers = others.flatMap((row) => row.workers);
     this.#workers = new Map(workers.map((worker) => [worker.id, worker]));

@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 import type { StartRequest } from '../../src/engine/api.ts';
+import type { Peers } from '../../src/engine/remote-tasks.ts';
 import type { HeaderRow } from '../../src/ports/store.ts';
 import { type EngineRig, type EngineRigOptions, Engines } from '../support/engine-rigs.ts';
 
@@ -405,6 +406,19 @@ describe('between several engines', () => {
       await engines.live(14_000);
       expect(await ownerOf(id)).to.equal(b.engine.id);
     });
+  });
+
+  it('one that has just come is taken for alive before any view shows it, a name that nobody has for a moment', async () => {
+    const next = await start();
+    const { peers } = b.engine as unknown as { peers: Peers };
+    expect(peers.isAlive(next.engine.id)).to.equal(true);
+    expect(peers.isAlive('nobody')).to.equal(true);
+    await engines.live(7_000);
+    expect(peers.isAlive(next.engine.id)).to.equal(true);
+    expect(peers.isAlive('nobody')).to.equal(false);
+    next.kill();
+    await engines.live(12_000);
+    expect(peers.isAlive(next.engine.id)).to.equal(false);
   });
 
   it('what is deleted at one is forgotten by the others', async () => {
