@@ -1,19 +1,11 @@
 /** The inspector as a person uses it: a real browser, a real server, real calls that hang until they are cut. */
-import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
 import { systemClock } from '../../src/adapters/system/clock.ts';
 import { startAgent } from '../../src/agent/agent.ts';
 import { Endpoint } from '../support/endpoint.ts';
 import { ServerProcess, until } from '../support/server-process.ts';
-import { openBrowser, openPage, seriousFaults } from './support.ts';
-
-const docs = join(import.meta.dirname, '..', '..', 'docs');
-
-/** With `PICTURES=1` the README's pictures are taken anew. */
-async function picture(page: Page, name: string): Promise<void> {
-  if (process.env.PICTURES === '1') await page.screenshot({ path: join(docs, name) });
-}
+import { openBrowser, openPage, picture, seriousFaults } from './support.ts';
 
 type Opened = Awaited<ReturnType<typeof openPage>>;
 
@@ -461,6 +453,9 @@ describe('inspector', function () {
         [`/executions/${id}?view=table`, 'table'],
         [`/executions/${id}/timeline`, '.bar'],
         [`/executions/${id}/events`, '.event'],
+        [`/executions/${id}/actors`, '.chart-drawing'],
+        [`/executions/${id}/actors?actor=node:price`, '.chart-drawing'],
+        [`/executions/${stopped}/actors?actor=task:price/1`, '.task-facts'],
         [`/executions/${id}/logs`, '.empty'],
         [`/executions/${id}/results`, '.json'],
         [`/executions/${stopped}`, '.node'],

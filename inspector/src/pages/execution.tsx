@@ -37,11 +37,13 @@ import { StopTab } from './stop-tab.tsx';
 import { TimelineTab } from './timeline.tsx';
 
 const Graph = lazy(async () => ({ default: (await import('./graph.tsx')).Graph }));
+const ActorsTab = lazy(async () => ({ default: (await import('./actors.tsx')).ActorsTab }));
 
 const TABS = [
   ['graph', 'Graph'],
   ['timeline', 'Timeline'],
   ['events', 'Events'],
+  ['actors', 'Actors'],
   ['logs', 'Logs'],
   ['results', 'Results'],
   ['stop', 'Stop'],
@@ -152,6 +154,13 @@ function body(tab: string, execution: ExecutionState, record: ExecutionRecord): 
   if (tab === 'graph') return <GraphTab execution={execution} record={record} />;
   if (tab === 'timeline') return <TimelineTab execution={execution} record={record} />;
   if (tab === 'events') return <EventsTab execution={execution} record={record} />;
+  if (tab === 'actors') {
+    return (
+      <Suspense fallback={<Loading what="the actors" />}>
+        <ActorsTab execution={execution} record={record} />
+      </Suspense>
+    );
+  }
   if (tab === 'logs') return <LogsTab execution={execution} />;
   if (tab === 'results') return <ResultsTab record={record} />;
   if (tab === 'stop') return <StopTab execution={execution} record={record} />;
@@ -539,6 +548,9 @@ function NodePanel({
       {node.children === undefined ? null : <Children record={record} node={path} counts={node.children} />}
       <p className="panel-links">
         <Link to={`/executions/${record.id}/events?node=${encodeURIComponent(path)}`}>Its events</Link>
+        {node.status === 'Pending' ? null : (
+          <Link to={`/executions/${record.id}/actors?actor=${encodeURIComponent(`node:${path}`)}`}>Its actor</Link>
+        )}
         {node.hasOutput ? <Link to={`/executions/${record.id}/results`}>Its output</Link> : null}
       </p>
     </aside>
