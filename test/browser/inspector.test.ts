@@ -406,6 +406,50 @@ describe('inspector', function () {
     );
   });
 
+  it('draws of a large table what is in sight, and the graph of it by a layout that was made meanwhile', async () => {
+    const nodes = Object.fromEntries(
+      Array.from({ length: 600 }, (_, index) => [
+        `n${index}`,
+        index < 20 ? { type: 'hold', trigger: 'go' } : { type: 'set', with: { value: 1 }, needs: [`n${index - 20}`] },
+      ]),
+    );
+    await server.ok('POST', '/api/workflows', { name: 'large', nodes });
+    const { id } = await server.ok('POST', '/api/executions', { workflow: 'large' });
+    const page = await open('/executions');
+    const layouts: string[] = [];
+    page.on('request', (request) => {
+      if (/plan\.worker/.test(request.url())) layouts.push(request.url());
+    });
+    await page.goto(`${server.url}/executions/${id}?view=table`);
+    await page.getByRole('row', { name: /^n0 Held/ }).waitFor();
+    expect(await page.locator('tbody tr').count()).to.be.lessThan(120);
+    expect(await page.getByRole('table').getAttribute('aria-rowcount')).to.equal('601');
+    await page.getByLabel('Nodes').evaluate((element) => element.scrollTo(0, element.scrollHeight));
+    const last = page.getByRole('row', { name: /^n599 Pending/ });
+    await last.waitFor();
+    expect(await last.getAttribute('aria-rowindex')).to.equal('601');
+    // Rows are where they would be if all were drawn.
+    const [box, scroller] = await Promise.all([last.boundingBox(), page.getByLabel('Nodes').boundingBox()]);
+    expect((box?.y ?? 0) + (box?.height ?? 0)).to.be.within(
+      (scroller?.y ?? 0) + (scroller?.height ?? 0) - 40,
+      (scroller?.y ?? 0) + (scroller?.height ?? 0) + 1,
+    );
+    await until(
+      'a layout ahead of time',
+      async () => layouts.length,
+      (count) => count === 1,
+    );
+    await page.getByRole('button', { name: 'Graph', exact: true }).click();
+    await page.locator('[data-testid="graph"][data-nodes="600"]').waitFor();
+    await until(
+      'every node',
+      () => page.locator('.mini').count(),
+      (count) => count === 600,
+    );
+    expect(layouts.length).to.equal(1);
+    await server.ok('POST', `/api/executions/${id}/stop`);
+  });
+
   it('pauses events at a number and goes on from there', async () => {
     await server.ok('POST', '/api/workflows', {
       name: 'ticks',
@@ -444,7 +488,7 @@ describe('inspector', function () {
   for (const colorScheme of ['light', 'dark'] as const) {
     it(`has no serious fault of accessibility on any page, ${colorScheme}`, async () => {
       const id = await running();
-      const stopped = (await server.ok('GET', '/api/executions?stoppedByUser=true')).items[0].id;
+      const stopped = (await server.ok('GET', '/api/executions?stoppedByUser=true&workflow=order')).items[0].id;
       const page = await open('/executions', { colorScheme, reducedMotion: 'reduce' });
       const paths: [string, string][] = [
         ['/executions', '.row'],
