@@ -49,6 +49,8 @@ export type RecordingPhase = 'connecting' | 'live' | 'reconnecting' | 'ended' | 
 export interface Recording {
   phase: RecordingPhase;
   error: string | null;
+  /** Of the engine that runs the execution, when it is not the one that was asked. */
+  elsewhere: string | null;
   steps: readonly Step[];
   /** Steps before the first one kept. */
   dropped: number;
@@ -72,7 +74,7 @@ type Unnumbered = Step extends infer One ? (One extends Step ? Omit<One, 'seq'> 
 class Recorder {
   readonly id: string;
   readonly client: Client;
-  #now: Recording = { phase: 'connecting', error: null, steps: [], dropped: 0, base: new Map() };
+  #now: Recording = { phase: 'connecting', error: null, elsewhere: null, steps: [], dropped: 0, base: new Map() };
   readonly #listeners = new Set<() => void>();
   #watchers = 0;
   #abort: AbortController | null = null;
@@ -142,7 +144,8 @@ class Recorder {
         if (signal.aborted) return;
         if (!hasCode(error, 'FS_UNAVAILABLE')) {
           this.#abort = null;
-          return this.#set({ phase: hasCode(error, 'FS_DISABLED') ? 'off' : 'failed', error: messageOf(error) });
+          const phase = hasCode(error, 'FS_DISABLED') ? 'off' : 'failed';
+          return this.#set({ phase, error: messageOf(error), elsewhere: engineOf(error) });
         }
       }
       this.#set({ phase: this.#seq === 0 ? 'connecting' : 'reconnecting' });
@@ -284,6 +287,12 @@ export function actorsAt({ base, steps }: Recording, seq: number): ReadonlyMap<s
     apply(actors, step);
   }
   return actors;
+}
+
+/** The address that a refusal names, of an engine that would not refuse. */
+function engineOf(error: unknown): string | null {
+  const url = (error as { details?: { url?: unknown } }).details?.url;
+  return typeof url === 'string' && /^https?:\/\//.test(url) ? url : null;
 }
 
 function sameState(a: ActorState, b: ActorState): boolean {

@@ -23,7 +23,11 @@ export function ActorsTab({ execution, record }: { execution: ExecutionState; re
   const recorder = recorderOf(record.id);
   const recording = useRecording(recorder);
   useEffect(() => recorder.watch(), [recorder]);
-  const { phase, error, steps } = recording;
+  const { phase, error, elsewhere, steps } = recording;
+  const there =
+    elsewhere === null ? null : (
+      <a href={new URL(`/executions/${record.id}/actors`, elsewhere).href}>Watch it at the engine that runs it</a>
+    );
 
   if (phase === 'off') {
     return (
@@ -38,7 +42,7 @@ export function ActorsTab({ execution, record }: { execution: ExecutionState; re
     if (phase !== 'failed') return <Loading what="the actors" />;
     return (
       <Banner kind="error" title="The actors could not be read.">
-        {error}{' '}
+        {error} {there}{' '}
         <button type="button" className="button small" onClick={() => recorder.listen()}>
           Try again
         </button>
@@ -49,7 +53,7 @@ export function ActorsTab({ execution, record }: { execution: ExecutionState; re
     <>
       {phase === 'failed' ? (
         <Banner kind="error" title="The recording was cut off.">
-          {error}{' '}
+          {error} {there}{' '}
           <button type="button" className="button small" onClick={() => recorder.listen()}>
             Go on
           </button>
