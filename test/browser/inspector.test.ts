@@ -374,6 +374,20 @@ describe('inspector', function () {
     await visitor.close();
   });
 
+  it('lists the versions of a workflow, those that never ran too', async () => {
+    const version = (value: number): object => ({ name: 'twice', nodes: { a: { type: 'set', with: { value } } } });
+    const first = await server.ok('POST', '/api/workflows', version(1));
+    const second = await server.ok('POST', '/api/workflows', version(2));
+    const page = await open('/workflows/twice');
+    const versions = page.getByLabel('Versions');
+    await versions.getByRole('row', { name: new RegExp(`^v2 ${second.hash.slice(0, 12)} .* this one$`) }).waitFor();
+    await versions.getByRole('link', { name: 'v1' }).click();
+    await page.waitForURL((url) => url.searchParams.get('hash') === first.hash);
+    await page.getByLabel('File of twice').getByText('"value": 1').waitFor();
+    expect(await page.locator('.versions tr.is-current').innerText()).to.match(/^v1\b/);
+    expect(await seriousFaults(page)).to.deep.equal([]);
+  });
+
   it('runs a workflow from its form, sends a trigger, and marks the faults of a pasted file', async () => {
     const page = await open('/workflows/order');
     await page.getByRole('button', { name: 'Run', exact: true }).click();
