@@ -126,7 +126,7 @@ async function draw(page: Page, address: string, mark: string, from: string): Pr
         const startMs = performance.now();
         // Of the tab and the chip beside the table the last: the tab is where the table is too.
         named.at(-1)?.click();
-        while (document.querySelectorAll('.node, .mini').length < wanted) {
+        while (Number(document.querySelector<SVGElement>('.overview')?.dataset.drawn ?? 0) < wanted) {
           if (performance.now() - startMs > 20_000) throw new Error('the graph was not drawn within 20 s');
           await new Promise(requestAnimationFrame);
         }

@@ -455,12 +455,15 @@ describe('inspector', function () {
     );
     await page.getByRole('button', { name: 'Graph', exact: true }).click();
     await page.locator('[data-testid="graph"][data-nodes="600"]').waitFor();
-    await until(
-      'every node',
-      () => page.locator('.mini').count(),
-      (count) => count === 600,
-    );
+    await page.locator('.overview[data-drawn="600"]').waitFor();
     expect(layouts.length).to.equal(1);
+    // Few elements, in which a press still finds its node.
+    expect(await page.locator('.overview path').count()).to.equal(2);
+    const held = await page.locator('.overview .is-Held').boundingBox();
+    await page.mouse.click((held?.x ?? 0) + 2, (held?.y ?? 0) + 2);
+    const panel = page.locator('aside.panel');
+    await panel.getByText('it waits for the trigger "go"').waitFor();
+    expect(new URL(page.url()).searchParams.get('node')).to.equal(await panel.getByRole('heading').first().innerText());
     await server.ok('POST', `/api/executions/${id}/stop`);
   });
 

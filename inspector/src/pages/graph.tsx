@@ -96,7 +96,11 @@ const NONE: Node<Data>[] = [];
 /** Where a large graph begins, so that none of its nodes is drawn in full before all are fitted in. */
 const FAR = { x: 0, y: 0, zoom: 0.03 };
 
-/** Each node as a block in the colour of its state; the table has the same in words. */
+/**
+ * Each node as a block in the colour of its state; the table has the same in words.
+ *
+ * All of one state are one element: thousands of them take a good part of a second to make and to style.
+ */
 const Overview = memo(function Overview({
   nodes,
   onSelect,
@@ -104,27 +108,50 @@ const Overview = memo(function Overview({
   nodes: Node<Data>[];
   onSelect: (path: string) => void;
 }) {
-  const press = (event: MouseEvent<SVGGElement>): void => {
-    const path = (event.target as SVGElement).dataset.path;
-    if (path !== undefined) onSelect(path);
+  const press = ({ clientX, clientY, currentTarget }: MouseEvent<SVGGElement>): void => {
+    const toGraph = currentTarget.getScreenCTM()?.inverse();
+    if (toGraph === undefined) return;
+    const at = new DOMPoint(clientX, clientY).matrixTransform(toGraph);
+    // Nodes of a body come after their loop.
+    const hit = nodes.findLast(
+      ({ position: { x, y }, width = 0, height = 0 }) =>
+        at.x >= x && at.x <= x + width && at.y >= y && at.y <= y + height,
+    );
+    if (hit !== undefined) onSelect(hit.id);
   };
+  const blocks = useMemo(() => blocksOf(nodes), [nodes]);
+  const current = nodes.find(({ data }) => data.selected);
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: by keyboard the same is in the table.
-    <g onClick={press}>
-      {nodes.map(({ id, position: { x, y }, width, height, data }) => (
-        <rect
-          key={id}
-          data-path={id}
-          className={`mini is-${data.record.status}${data.selected ? ' is-current' : ''}`}
-          x={x}
-          y={y}
-          width={width}
-          height={height}
-        />
+    <g className="overview" data-drawn={nodes.length} onClick={press}>
+      {blocks.map(({ key, status, path }) => (
+        <path key={key} className={`mini is-${status}`} d={path} />
       ))}
+      {current === undefined ? null : (
+        <rect
+          className="mini-current"
+          x={current.position.x}
+          y={current.position.y}
+          width={current.width}
+          height={current.height}
+        />
+      )}
     </g>
   );
 });
+
+/** Loops before what is in them. */
+function blocksOf(nodes: readonly Node<Data>[]): { key: string; status: string; path: string }[] {
+  const blocks = new Map<string, { key: string; depth: number; status: string; path: string }>();
+  for (const { position, width = 0, height = 0, zIndex: depth = 0, data } of nodes) {
+    const { status } = data.record;
+    const key = `${depth} ${status}`;
+    const block = blocks.get(key) ?? { key, depth, status, path: '' };
+    block.path += `M${Math.round(position.x)},${Math.round(position.y)}h${width}v${height}h${-width}z`;
+    blocks.set(key, block);
+  }
+  return [...blocks.values()].sort((a, b) => a.depth - b.depth);
+}
 
 const nodeTypes = { fullstop: FlowNode };
 
