@@ -23,6 +23,7 @@ const KEYS = [
   ['j, k', 'next, previous execution'],
   ['x', 'select, or take the selection back'],
   ['Enter', 'open'],
+  ['←, →', 'step back and forth, under Actors'],
   ['s', 'stop: asks first, and shows what a stop would do'],
   ['Esc', 'close, or select nothing'],
   ['?', 'this help'],

@@ -55,8 +55,8 @@ export interface Client {
     /** Saves a definition, as the text of a YAML or JSON file or as a value. With `dryRun` it is only checked. */
     save(definition: string | Json, options?: InProject & { dryRun?: boolean }): Promise<WorkflowSaved>;
     list(query?: InProject): Promise<List<WorkflowItem>>;
-    /** Of `NAME` the last saved, or the one of `NAME@HASH`. */
-    get(name: string, options?: InProject): Promise<WorkflowDetail>;
+    /** Of `NAME` the last saved, or the one of `NAME@HASH`; with `versions` it lists those of the name. */
+    get(name: string, options?: InProject & { versions?: boolean }): Promise<WorkflowDetail>;
     /** Schedules and starts are refused from now on; what runs goes on. */
     disable(name: string, options?: InProject): Promise<WorkflowItem>;
     enable(name: string, options?: InProject): Promise<WorkflowItem>;
@@ -181,7 +181,7 @@ export function connect(options: ConnectOptions): Client {
     workflows: {
       save: (definition, saveOptions = {}) => call('workflow.save', { ...saveOptions, definition }),
       list: (query = {}) => call('workflow.list', query),
-      get: (name, inProject = {}) => call('workflow.get', { ...inProject, name }),
+      get: (name, getOptions = {}) => call('workflow.get', { ...getOptions, name }),
       disable: (name, inProject = {}) => call('workflow.disable', { ...inProject, name }),
       enable: (name, inProject = {}) => call('workflow.enable', { ...inProject, name }),
     },

@@ -69,6 +69,8 @@ export interface KeyRequest {
 /** A workflow with its file as a JSON value. */
 export interface WorkflowDetail extends WorkflowItem {
   definition: Json;
+  /** Where they were asked for: all of its name, the last saved first. */
+  versions?: { version: number; hash: string; savedAt: string }[];
 }
 
 /** `status` is the same for everybody, the rest is for keys that may see something. */
@@ -90,7 +92,7 @@ export interface Verbs {
   'workflow.save': Verb<InProject & { definition: string | Json; dryRun?: boolean }, WorkflowSaved>;
   'workflow.list': Verb<InProject, List<WorkflowItem>>;
   /** `name`: NAME or NAME@HASH. */
-  'workflow.get': Verb<InProject & { name: string }, WorkflowDetail>;
+  'workflow.get': Verb<InProject & { name: string; versions?: boolean }, WorkflowDetail>;
   'workflow.disable': Verb<InProject & { name: string }, WorkflowItem>;
   'workflow.enable': Verb<InProject & { name: string }, WorkflowItem>;
   'execution.start': Verb<StartRequest, ExecutionRecord>;

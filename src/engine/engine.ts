@@ -214,7 +214,14 @@ class Engine implements EngineApi, HostEnvironment {
     this.#actor.subscribe({ error: (error) => this.log.error({ error: messageOf(error) }, 'the supervisor broke') });
     this.registryActor = createActor(registryLogic, { id: 'executions', parent: this.#actor } as never) as never;
     this.#inspections = new Inspections(
-      { clock: this.clock, log: this.log, hostOf: (id) => this.hostOf(id), read: (id) => this.store.load(id) },
+      {
+        clock: this.clock,
+        log: this.log,
+        engineId: this.id,
+        engine: this.#actor,
+        hostOf: (id) => this.hostOf(id),
+        read: (id) => this.store.load(id),
+      },
       this.#actor.system as never,
     );
   }

@@ -5,13 +5,14 @@
  */
 import type { ActorSystem, AnyActorRef, InspectionEvent } from 'xstate';
 import { executionMachine } from '../../machines/execution.machine.ts';
-import { type NodeMode, nodeMachines } from '../../machines/node.machine.ts';
+import { type NodeMode, nodeMachine, nodeMachines } from '../../machines/node.machine.ts';
 import { messageOf } from '../errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { NodeRow, StoredExecution } from '../ports/store.ts';
-import type { Json } from '../wire.ts';
+import type { Json, NodeStatus } from '../wire.ts';
 import type { Log } from './environment.ts';
 import type { ExecutionHost } from './execution-host.ts';
+import type { Scope } from './slot.ts';
 
 export interface InspectedState {
   status: 'active' | 'done' | 'error' | 'stopped';
@@ -22,7 +23,7 @@ export interface InspectedState {
 export type Inspected = { atMs: number; actorId: string } & (
   | {
       kind: 'actor';
-      /** null: the execution's own. */
+      /** null: the engine's own, and that of an execution which no engine runs any more. */
       parentId: string | null;
       /** The machine's definition as JSON: states, transitions, names of guards and actions. */
       definition: string;
@@ -41,6 +42,7 @@ export interface InspectionObserver {
 
 /** Messages that may wait for one commit; with more its viewers are out of step with the execution. */
 const WAITING_MAX = 100_000;
+const ENGINE = 'engine';
 const EXECUTION = 'execution:';
 const NODE = 'node:';
 const ID_CHARS = 36;
@@ -56,11 +58,17 @@ interface Watch {
   releasing: boolean;
   /** Counts what its actors did. */
   heard: number;
+  /** Told of the engine's actor, and so of what comes to it. */
+  engine: boolean;
 }
+
+type MachineActor = AnyActorRef & { logic: object };
 
 export interface InspectionEnvironment {
   readonly clock: Clock;
   readonly log: Log;
+  readonly engineId: string;
+  readonly engine: MachineActor;
   hostOf(executionId: string): ExecutionHost | null;
   read(executionId: string): Promise<StoredExecution | null>;
 }
@@ -87,7 +95,7 @@ export class Inspections {
     const one: InspectionObserver = { tell: (inspected) => observer.tell(inspected), lost: () => observer.lost() };
     let watch = this.#watches.get(executionId);
     if (watch === undefined) {
-      watch = { observers: [], waiting: [], cut: 0, releasing: false, heard: 0 };
+      watch = { observers: [], waiting: [], cut: 0, releasing: false, heard: 0, engine: false };
       this.#watches.set(executionId, watch);
     }
     watch.observers = [...watch.observers, one];
@@ -112,11 +120,11 @@ export class Inspections {
     this.#releaseSoon(executionId, watch);
   }
 
-  /** What was not durable never happened. */
+  /** What was not durable never happened; the engine's actor has nothing that is. */
   takenBack(executionId: string): void {
     const watch = this.#watches.get(executionId);
     if (watch === undefined) return;
-    watch.waiting = [];
+    watch.waiting = watch.waiting.filter(({ inspected }) => inspected.actorId === ENGINE);
     watch.cut = 0;
   }
 
@@ -143,7 +151,9 @@ export class Inspections {
   /** Called by every actor of the engine: those of other executions cost a look-up. */
   #heard(event: InspectionEvent): void {
     if (event.type !== '@xstate.event' && event.type !== '@xstate.snapshot' && event.type !== '@xstate.actor') return;
-    const executionId = executionIdOf((event.actorRef as AnyActorRef).id);
+    const actorId = (event.actorRef as AnyActorRef).id;
+    if (actorId === ENGINE) return this.#heardEngine(event);
+    const executionId = executionIdOf(actorId);
     const watch = executionId === null ? undefined : this.#watches.get(executionId);
     if (executionId === null || watch === undefined) return;
     // A throw would reach the actor.
@@ -152,6 +162,21 @@ export class Inspections {
       this.#add(executionId, watch, watch.observers, this.#inspected(event));
     } catch (error) {
       this.#lose(executionId, watch, error);
+    }
+  }
+
+  /** The commands it gets and the states they lead to: its other events are about one execution or another. */
+  #heardEngine(
+    event: Extract<InspectionEvent, { type: '@xstate.event' | '@xstate.snapshot' | '@xstate.actor' }>,
+  ): void {
+    for (const [executionId, watch] of this.#watches) {
+      if (!watch.engine) continue;
+      try {
+        if (event.type === '@xstate.actor' || !event.event.type.startsWith('engine.')) return;
+        this.#add(executionId, watch, watch.observers, this.#inspected(event));
+      } catch (error) {
+        this.#lose(executionId, watch, error);
+      }
     }
   }
 
@@ -170,7 +195,7 @@ export class Inspections {
     switch (event.type) {
       case '@xstate.actor':
         // It has no state yet: a snapshot follows with its start.
-        return actorOf(atMs, actorId, (event.actorRef as AnyActorRef & { logic: object }).logic, { status: 'active' });
+        return actorOf(atMs, actorId, (event.actorRef as MachineActor).logic, { status: 'active' });
       case '@xstate.event': {
         const sourceId = (event.sourceRef as AnyActorRef | undefined)?.id;
         const own = sourceId !== undefined && executionIdOf(sourceId) !== null;
@@ -205,10 +230,12 @@ export class Inspections {
 
   #tellLive(executionId: string, watch: Watch, host: ExecutionHost, to: readonly InspectionObserver[]): void {
     const atMs = this.#env.clock.nowMs();
-    const tell = (actor: AnyActorRef & { logic: object }): void =>
-      this.#add(executionId, watch, to, actorOf(atMs, actor.id, actor.logic, stateOf(actor.getSnapshot())));
-    tell(host.actor);
-    for (const { actor } of host.live) if (actor !== null) tell(actor);
+    const tell = (inspected: Inspected): void => this.#add(executionId, watch, to, inspected);
+    watch.engine = true;
+    tell(runningActor(atMs, this.#env.engine));
+    tell(runningActor(atMs, host.actor));
+    for (const settled of settledIn(host.root)) tell(endedNode(executionId, settled, atMs));
+    for (const { actor } of host.live) if (actor !== null) tell(runningActor(atMs, actor));
   }
 
   /** One that is parked, waits or has ended: its record says what its actors are. */
@@ -221,7 +248,11 @@ export class Inspections {
         const host = this.#env.hostOf(executionId);
         if (host !== null) this.#tellLive(executionId, watch, host, [observer]);
         else if (watch.heard === heard) {
-          for (const inspected of storedActors(stored, this.#env.clock.nowMs())) observer.tell(inspected);
+          const { endedAtMs, owner } = stored.header;
+          watch.engine = endedAtMs === null && owner.engine === this.#env.engineId;
+          const atMs = this.#env.clock.nowMs();
+          if (watch.engine) observer.tell(runningActor(atMs, this.#env.engine));
+          for (const inspected of storedActors(stored, watch.engine ? ENGINE : null, atMs)) observer.tell(inspected);
         }
       })
       .catch((error: unknown) => this.#lose(executionId, watch, error));
@@ -238,9 +269,45 @@ export function executionActorId(executionId: string): string {
   return EXECUTION + executionId;
 }
 
-function actorOf(atMs: number, actorId: string, machine: object, state: InspectedState): Inspected {
-  const parentId = actorId.startsWith(NODE) ? executionActorId(executionIdOf(actorId) as string) : null;
-  return { kind: 'actor', atMs, actorId, parentId, definition: definitionOf(machine), state };
+function actorOf(atMs: number, actorId: string, machine: object, state: InspectedState): Inspected & { kind: 'actor' } {
+  return { kind: 'actor', atMs, actorId, parentId: parentOf(actorId), definition: definitionOf(machine), state };
+}
+
+function parentOf(actorId: string): string | null {
+  if (actorId.startsWith(NODE)) return executionActorId(executionIdOf(actorId) as string);
+  return actorId === ENGINE ? null : ENGINE;
+}
+
+function runningActor(atMs: number, actor: MachineActor): Inspected {
+  return actorOf(atMs, actor.id, actor.logic, stateOf(actor.getSnapshot()));
+}
+
+interface Settled {
+  key: string;
+  status: NodeStatus;
+}
+
+/** Nodes that have ended, and so have no actor any more, of this graph and of the bodies in their iteration. */
+function* settledIn(scope: Scope): Generator<Settled> {
+  for (const slot of scope.slots) {
+    if (slot === undefined) continue;
+    if (slot.settled) yield slot;
+    if (slot.body !== null) yield* settledIn(slot.body);
+  }
+}
+
+/** The final states of the chart, by what the record says. */
+const finalStates: Partial<Record<NodeStatus, string>> = {
+  Complete: 'complete',
+  Failed: 'failed',
+  Skipped: 'skipped',
+  Held: 'keptHeld',
+};
+
+/** The actor of a node that has ended, as it was last. */
+function endedNode(executionId: string, { key, status }: Settled, atMs: number): Inspected {
+  const value = finalStates[status] ?? 'failed';
+  return actorOf(atMs, `${NODE}${executionId}/${key}`, nodeMachine, { status: 'done', value });
 }
 
 function stateOf(snapshot: object): InspectedState {
@@ -263,7 +330,7 @@ function definitionOf(machine: object): string {
   return definition;
 }
 
-function storedActors({ header, nodes }: StoredExecution, atMs: number): Inspected[] {
+function storedActors({ header, nodes }: StoredExecution, parentId: string | null, atMs: number): Inspected[] {
   const ended = header.endedAtMs !== null;
   const value = ended
     ? header.status === 'Complete'
@@ -271,8 +338,13 @@ function storedActors({ header, nodes }: StoredExecution, atMs: number): Inspect
       : 'failed'
     : ((header.machine as { value: string } | null)?.value ?? 'pending');
   const state: InspectedState = { status: ended ? 'done' : 'active', value };
-  const actors = [actorOf(atMs, executionActorId(header.id), executionMachine, state)];
-  for (const row of ended ? [] : nodes) if (row.machine !== null) actors.push(storedNode(header.id, row, atMs));
+  const execution = actorOf(atMs, executionActorId(header.id), executionMachine, state);
+  const actors: Inspected[] = [{ ...execution, parentId }];
+  for (const row of nodes) {
+    if (row.status === 'Pending') continue;
+    if (ended || row.machine === null) actors.push(endedNode(header.id, row, atMs));
+    else actors.push(storedNode(header.id, row, atMs));
+  }
   return actors;
 }
 

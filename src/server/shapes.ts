@@ -127,7 +127,14 @@ export const shapes = {
   WorkflowSaved: workflowRef,
   WorkflowItem,
   WorkflowList: z.strictObject({ items: z.array(WorkflowItem), nextCursor }),
-  WorkflowDetail: z.strictObject({ ...WorkflowItem.shape, definition: json }),
+  WorkflowDetail: z.strictObject({
+    ...WorkflowItem.shape,
+    definition: json,
+    versions: z
+      .array(z.strictObject({ version: z.int().min(1), hash: z.string(), savedAt: time }))
+      .optional()
+      .describe('where they are asked for: the last saved first'),
+  }),
   Execution,
   ExecutionItem,
   ExecutionList: z.strictObject({ items: z.array(ExecutionItem), nextCursor }),

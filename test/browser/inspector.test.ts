@@ -1,19 +1,11 @@
 /** The inspector as a person uses it: a real browser, a real server, real calls that hang until they are cut. */
-import { join } from 'node:path';
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
 import { systemClock } from '../../src/adapters/system/clock.ts';
 import { startAgent } from '../../src/agent/agent.ts';
 import { Endpoint } from '../support/endpoint.ts';
 import { ServerProcess, until } from '../support/server-process.ts';
-import { openBrowser, openPage, seriousFaults } from './support.ts';
-
-const docs = join(import.meta.dirname, '..', '..', 'docs');
-
-/** With `PICTURES=1` the README's pictures are taken anew. */
-async function picture(page: Page, name: string): Promise<void> {
-  if (process.env.PICTURES === '1') await page.screenshot({ path: join(docs, name) });
-}
+import { openBrowser, openPage, picture, seriousFaults } from './support.ts';
 
 type Opened = Awaited<ReturnType<typeof openPage>>;
 
@@ -382,6 +374,20 @@ describe('inspector', function () {
     await visitor.close();
   });
 
+  it('lists the versions of a workflow, those that never ran too', async () => {
+    const version = (value: number): object => ({ name: 'twice', nodes: { a: { type: 'set', with: { value } } } });
+    const first = await server.ok('POST', '/api/workflows', version(1));
+    const second = await server.ok('POST', '/api/workflows', version(2));
+    const page = await open('/workflows/twice');
+    const versions = page.getByLabel('Versions');
+    await versions.getByRole('row', { name: new RegExp(`^v2 ${second.hash.slice(0, 12)} .* this one$`) }).waitFor();
+    await versions.getByRole('link', { name: 'v1' }).click();
+    await page.waitForURL((url) => url.searchParams.get('hash') === first.hash);
+    await page.getByLabel('File of twice').getByText('"value": 1').waitFor();
+    expect(await page.locator('.versions tr.is-current').innerText()).to.match(/^v1\b/);
+    expect(await seriousFaults(page)).to.deep.equal([]);
+  });
+
   it('runs a workflow from its form, sends a trigger, and marks the faults of a pasted file', async () => {
     const page = await open('/workflows/order');
     await page.getByRole('button', { name: 'Run', exact: true }).click();
@@ -412,6 +418,53 @@ describe('inspector', function () {
     expect((await server.ok('GET', '/api/workflows')).items.map(({ name }: { name: string }) => name)).not.to.include(
       'good',
     );
+  });
+
+  it('draws of a large table what is in sight, and the graph of it by a layout that was made meanwhile', async () => {
+    const nodes = Object.fromEntries(
+      Array.from({ length: 600 }, (_, index) => [
+        `n${index}`,
+        index < 20 ? { type: 'hold', trigger: 'go' } : { type: 'set', with: { value: 1 }, needs: [`n${index - 20}`] },
+      ]),
+    );
+    await server.ok('POST', '/api/workflows', { name: 'large', nodes });
+    const { id } = await server.ok('POST', '/api/executions', { workflow: 'large' });
+    const page = await open('/executions');
+    const layouts: string[] = [];
+    page.on('request', (request) => {
+      if (/plan\.worker/.test(request.url())) layouts.push(request.url());
+    });
+    await page.goto(`${server.url}/executions/${id}?view=table`);
+    await page.getByRole('row', { name: /^n0 Held/ }).waitFor();
+    expect(await page.locator('tbody tr').count()).to.be.lessThan(120);
+    expect(await page.getByRole('table').getAttribute('aria-rowcount')).to.equal('601');
+    await page.getByLabel('Nodes').evaluate((element) => element.scrollTo(0, element.scrollHeight));
+    const last = page.getByRole('row', { name: /^n599 Pending/ });
+    await last.waitFor();
+    expect(await last.getAttribute('aria-rowindex')).to.equal('601');
+    // Rows are where they would be if all were drawn.
+    const [box, scroller] = await Promise.all([last.boundingBox(), page.getByLabel('Nodes').boundingBox()]);
+    expect((box?.y ?? 0) + (box?.height ?? 0)).to.be.within(
+      (scroller?.y ?? 0) + (scroller?.height ?? 0) - 40,
+      (scroller?.y ?? 0) + (scroller?.height ?? 0) + 1,
+    );
+    await until(
+      'a layout ahead of time',
+      async () => layouts.length,
+      (count) => count === 1,
+    );
+    await page.getByRole('button', { name: 'Graph', exact: true }).click();
+    await page.locator('[data-testid="graph"][data-nodes="600"]').waitFor();
+    await page.locator('.overview[data-drawn="600"]').waitFor();
+    expect(layouts.length).to.equal(1);
+    // Few elements, in which a press still finds its node.
+    expect(await page.locator('.overview path').count()).to.equal(2);
+    const held = await page.locator('.overview .is-Held').boundingBox();
+    await page.mouse.click((held?.x ?? 0) + 2, (held?.y ?? 0) + 2);
+    const panel = page.locator('aside.panel');
+    await panel.getByText('it waits for the trigger "go"').waitFor();
+    expect(new URL(page.url()).searchParams.get('node')).to.equal(await panel.getByRole('heading').first().innerText());
+    await server.ok('POST', `/api/executions/${id}/stop`);
   });
 
   it('pauses events at a number and goes on from there', async () => {
@@ -452,7 +505,7 @@ describe('inspector', function () {
   for (const colorScheme of ['light', 'dark'] as const) {
     it(`has no serious fault of accessibility on any page, ${colorScheme}`, async () => {
       const id = await running();
-      const stopped = (await server.ok('GET', '/api/executions?stoppedByUser=true')).items[0].id;
+      const stopped = (await server.ok('GET', '/api/executions?stoppedByUser=true&workflow=order')).items[0].id;
       const page = await open('/executions', { colorScheme, reducedMotion: 'reduce' });
       const paths: [string, string][] = [
         ['/executions', '.row'],
@@ -461,6 +514,9 @@ describe('inspector', function () {
         [`/executions/${id}?view=table`, 'table'],
         [`/executions/${id}/timeline`, '.bar'],
         [`/executions/${id}/events`, '.event'],
+        [`/executions/${id}/actors`, '.chart-drawing'],
+        [`/executions/${id}/actors?actor=node:price`, '.chart-drawing'],
+        [`/executions/${stopped}/actors?actor=task:price/1`, '.task-facts'],
         [`/executions/${id}/logs`, '.empty'],
         [`/executions/${id}/results`, '.json'],
         [`/executions/${stopped}`, '.node'],

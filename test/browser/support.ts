@@ -64,6 +64,11 @@ export async function openPage(
   return page;
 }
 
+/** With `PICTURES=1` the pictures of the docs are taken anew. */
+export async function picture(page: Page, name: string): Promise<void> {
+  if (process.env.PICTURES === '1') await page.screenshot({ path: join(root, 'docs', name) });
+}
+
 /** What axe-core calls serious or critical on this page, in words. */
 export async function seriousFaults(page: Page): Promise<string[]> {
   // Evaluated through the debugger: the page's policy does not hold for it.

@@ -39,6 +39,7 @@ describe('client', () => {
       ],
       ['workflow.list', {}, (c) => c.workflows.list()],
       ['workflow.get', { name: 'scan', project: 'p' }, (c) => c.workflows.get('scan', { project: 'p' })],
+      ['workflow.get', { name: 'scan', versions: true }, (c) => c.workflows.get('scan', { versions: true })],
       ['workflow.disable', { name: 'scan' }, (c) => c.workflows.disable('scan')],
       ['workflow.enable', { name: 'scan' }, (c) => c.workflows.enable('scan')],
       [

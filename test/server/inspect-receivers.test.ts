@@ -48,23 +48,27 @@ describe('the receiver of', () => {
     const actors = await until(
       'actors',
       () => events.filter((event) => event.type === '@xstate.actor'),
-      ({ length }) => length >= 2,
+      ({ length }) => length >= 4,
     );
     expect(actors.map(({ sessionId, parentId }) => [sessionId, parentId])).to.deep.equal([
-      [execution, undefined],
+      ['engine', undefined],
+      [execution, 'engine'],
+      [`node:${id}/prepare/-`, execution],
       [node, execution],
     ]);
     expect(actors.map(({ snapshot }) => snapshot)).to.deep.equal([
+      { status: 'active', value: 'serving' },
       { status: 'active', value: 'running' },
+      { status: 'done', value: 'complete' },
       { status: 'active', value: 'running' },
     ]);
-    for (const { definition, rootId } of actors) {
+    for (const [index, { definition, rootId }] of actors.entries()) {
       expect(rootId).to.equal(execution);
       const machine = JSON.parse(definition as string);
-      expect(machine.states.running.on).to.be.an('object');
+      expect(machine.states[index === 0 ? 'serving' : 'running'].on).to.be.an('object');
       expect(machine).not.to.have.property('context');
     }
-    expect(actors[0]?.definition).to.include('"guard":"allSettled"').and.include('"startNodes"');
+    expect(actors[1]?.definition).to.include('"guard":"allSettled"').and.include('"startNodes"');
 
     failOnce();
     await until(
@@ -145,13 +149,15 @@ describe('the receiver of', () => {
 
     it('registers the actors with machines of version 4, shows their events and states, and the stop', async () => {
       const watched = await watch();
-      await until('actors', () => watched.machines.size >= 2);
+      await until('actors', () => watched.machines.size >= 4);
       expect([...watched.parents]).to.deep.equal([
-        [execution, undefined],
+        ['engine', undefined],
+        [execution, 'engine'],
+        [`node:${id}/prepare/-`, execution],
         [node, execution],
       ]);
       expect([watched.values(execution), watched.values(node)]).to.deep.equal([['running'], ['running']]);
-      expect(watched.states[0]?.[1].nextEvents).to.include.members(['node.settled', 'execution.stop']);
+      expect(watched.states[1]?.[1].nextEvents).to.include.members(['node.settled', 'execution.stop']);
       const guards = watched.machines.get(execution)?.states['running']?.transitions.map(({ cond }) => cond?.name);
       expect(guards).to.include('allSettled').and.include('failsFast');
       expect(watched.machines.get(execution)?.config).to.include({ predictableActionArguments: true });
@@ -165,14 +171,15 @@ describe('the receiver of', () => {
       expect(watched.events).to.include(`${node} work.failed from undefined`);
       const backingOff = watched.states.find(([, { value }]) => value === 'backingOff');
       expect(backingOff?.[1].event).to.deep.equal({ type: 'work.failed' });
-      expect(watched.stopped).to.deep.equal([]);
+      const prepare = `node:${id}/prepare/-`;
+      expect(watched.stopped).to.deep.equal([prepare]);
 
       await stop();
       await until('its end', () => watched.stopped.includes(execution));
       expect(watched.values(execution)).to.include('stopping');
       expect(watched.values(node)).to.include('aborting');
       expect(watched.events).to.include(`${execution} execution.stop from undefined`);
-      expect(watched.stopped).to.have.members([node, execution]);
+      expect(watched.stopped).to.have.members([prepare, node, execution]);
       const [last, state] = watched.states.at(-1) ?? [];
       expect([last, state?.value, state?.done]).to.deep.equal([execution, 'failed', true]);
     });
@@ -215,9 +222,11 @@ describe('the receiver of', () => {
         (found) => found?.header.endedAtMs != null,
       );
       const watched = await watch();
-      await until('its stop', () => watched.stopped.length > 0);
+      await until('their stops', () => watched.stopped.length >= 3);
       expect(watched.states.map(([of, { value, done }]) => [of, value, done])).to.deep.equal([
         [execution, 'failed', true],
+        [node, 'failed', true],
+        [`node:${id}/prepare/-`, 'complete', true],
       ]);
     });
 

@@ -391,6 +391,14 @@ export class Viewer {
     return this.events.flatMap((event) => this.#dialect.state(event) ?? []);
   }
 
+  /** Types of the events that an actor was told of. */
+  eventsOf(actorId: string): string[] {
+    return this.events.flatMap(({ type, sessionId, event }) => {
+      if (sessionId !== actorId || (type !== '@xstate.event' && type !== 'service.event')) return [];
+      return typeof event === 'string' ? JSON.parse(event).name : event.type;
+    });
+  }
+
   send(value: unknown): void {
     this.socket.send(typeof value === 'string' || value instanceof Buffer ? value : JSON.stringify(value));
   }

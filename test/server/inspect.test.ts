@@ -77,9 +77,9 @@ for (const dialect of [stately07, xstate08])
       const actors = await until(
         'actors',
         () => viewer.states,
-        ({ length }) => length === 2,
+        ({ length }) => length === 3,
       );
-      expect(actors.map(({ value }) => value)).to.deep.equal(['running', 'held']);
+      expect(actors.map(({ value }) => value)).to.deep.equal(['serving', 'running', 'held']);
       viewer.send(dialect.stop(held1));
       await until(
         'its end',
@@ -87,12 +87,38 @@ for (const dialect of [stately07, xstate08])
         (state) => state?.value === 'failed',
       );
       const late = view(await token(held1));
-      const [only] = await until(
-        'an actor',
+      const ended = await until(
+        'its actors',
         () => late.states,
-        ({ length }) => length > 0,
+        ({ length }) => length === 2,
       );
-      expect(only).to.deep.equal({ sessionId: executionActorId(held1), value: 'failed', done: true });
+      // No engine runs it any more.
+      expect(ended).to.deep.equal([
+        { sessionId: executionActorId(held1), value: 'failed', done: true },
+        { sessionId: `node:${held1}/wait/-`, value: 'keptHeld', done: true },
+      ]);
+      expect(late.frames.join()).not.to.include('"parentId":"engine"').and.not.to.include('"parent":"engine"');
+    });
+
+    it('tells of the engine what it is told to do, and nothing of what other executions did to it', async () => {
+      const id = await runs();
+      const viewer = view(await token(id));
+      await until('actors', () => viewer.states.length >= 4);
+      const engine = (world.engine as unknown as { registryActor: AnyActorRef }).registryActor._parent as AnyActorRef;
+      engine.send({ type: 'execution.crashed', executionId: systemIds.next(), atMs: 0 });
+      engine.send({ type: 'engine.pause' });
+      engine.send({ type: 'engine.resume' });
+      const told = await until(
+        'the engine',
+        () => viewer.eventsOf('engine'),
+        ({ length }) => length >= 2,
+      );
+      expect(told).to.deep.equal(['engine.pause', 'engine.resume']);
+      expect(viewer.states.at(-1)).to.deep.equal({ sessionId: 'engine', value: 'serving', done: false });
+      // Before its time nobody is told of it.
+      const other = view(await token(await world.start()));
+      await until('its actors', () => other.states.length >= 4);
+      expect(other.eventsOf('engine')).to.deep.equal([]);
     });
 
     it('tells nothing before it is durable', async () => {
@@ -136,7 +162,8 @@ for (const dialect of [stately07, xstate08])
       release();
       await until('the end', async () => (await record(id))?.endedAtMs != null);
       await until('the end', () => viewer.states.at(-1)?.value === 'failed');
-      expect(viewer.states.map(({ value }) => value)).not.to.include('complete');
+      const complete = viewer.states.filter(({ value }) => value === 'complete');
+      expect(complete.map(({ sessionId }) => sessionId)).to.deep.equal([`node:${id}/prepare/-`]);
     });
 
     describe('the token', () => {
@@ -404,7 +431,14 @@ describe('inspections of an engine', () => {
         return { unsubscribe: () => undefined };
       },
     };
-    const env = { clock: systemClock, log: pino({ level: 'silent' }), hostOf: () => null, read: async () => null };
+    const env = {
+      clock: systemClock,
+      log: pino({ level: 'silent' }),
+      engineId: systemIds.next(),
+      engine: {} as never,
+      hostOf: () => null,
+      read: async () => null,
+    };
     const inspections = new Inspections(env, system as never);
     const id = systemIds.next();
     inspections.observe(id, { tell: () => undefined, lost: () => undefined });

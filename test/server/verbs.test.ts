@@ -226,6 +226,24 @@ describe('verbs', () => {
       expect(second.data).to.deep.equal(first.data);
       const got = await http('GET', `/api/workflows/flow@${first.data.hash}`);
       expect(got.data.definition.nodes.a.type).to.equal('set');
+      expect(got.data).not.to.have.property('versions');
+    });
+
+    it('list their versions where they are asked for, the last saved first', async () => {
+      const first = await http('POST', '/api/workflows', yaml, { 'content-type': 'application/yaml' });
+      const second = await http('POST', '/api/workflows', yaml.replace('1', '2'), {
+        'content-type': 'application/yaml',
+      });
+      const list = async (): Promise<[number, string][]> =>
+        (await http('GET', `/api/workflows/flow@${first.data.hash}?versions=true`)).data.versions.map(
+          ({ version, hash }: { version: number; hash: string }) => [version, hash],
+        );
+      expect(await list()).to.deep.equal([
+        [2, second.data.hash],
+        [1, first.data.hash],
+      ]);
+      await http('POST', '/api/workflows', yaml, { 'content-type': 'application/yaml' });
+      expect((await list()).map(([version]) => version)).to.deep.equal([1, 2]);
     });
 
     it('are only checked by a dry run', async () => {

@@ -41,6 +41,8 @@ const importRules: ImportRule[] = [
       '@xyflow/react',
       '@xyflow/react/dist/style.css',
       '@dagrejs/dagre',
+      'elkjs/lib/elk-api.js',
+      'elkjs/lib/elk-worker.min.js?url',
       'vite',
       'node:path',
     ],

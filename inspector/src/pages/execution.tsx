@@ -1,5 +1,5 @@
 /** One execution: what it is doing, what it did, and the way to end it. */
-import { lazy, type ReactNode, Suspense, useEffect, useState } from 'react';
+import { lazy, type ReactNode, Suspense, useEffect, useMemo, useRef, useState } from 'react';
 import type { ExecutionRecord, NodeRecord } from '../../../src/client/index.ts';
 import { adviceOf } from '../advice.ts';
 import { count, messageOf, place, shortId, workflowRef } from '../format.ts';
@@ -28,6 +28,7 @@ import {
   Status,
   useKeys,
   useTitle,
+  useWindow,
 } from '../ui.tsx';
 import { EventsTab } from './events.tsx';
 import { KillDialog } from './kill.tsx';
@@ -37,11 +38,19 @@ import { StopTab } from './stop-tab.tsx';
 import { TimelineTab } from './timeline.tsx';
 
 const Graph = lazy(async () => ({ default: (await import('./graph.tsx')).Graph }));
+const ActorsTab = lazy(async () => ({ default: (await import('./actors.tsx')).ActorsTab }));
+
+/** A graph with more nodes than this is laid out before somebody looks at it. */
+const AHEAD = 250;
+/** A table with more rows than this draws those in sight, each one line high. */
+const TABLE_LARGE = 200;
+const TABLE_ROW_PX = 30;
 
 const TABS = [
   ['graph', 'Graph'],
   ['timeline', 'Timeline'],
   ['events', 'Events'],
+  ['actors', 'Actors'],
   ['logs', 'Logs'],
   ['results', 'Results'],
   ['stop', 'Stop'],
@@ -91,6 +100,13 @@ function Loaded({ execution, record, tab }: { execution: ExecutionState; record:
     return true;
   });
   const { id } = record;
+  const { definition } = execution;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the record changes often, its graph does not.
+  useEffect(() => {
+    const names = Object.keys(record.nodes);
+    if (definition === null || names.length <= AHEAD) return;
+    void import('./graph.tsx').then(({ prepare }) => prepare(names, graphOf(record, definition)));
+  }, [id, definition]);
   const tabs = TABS.filter(([name]) => name !== 'stop' || record.stop !== null || tab === 'stop');
   return (
     <div className="page">
@@ -152,6 +168,13 @@ function body(tab: string, execution: ExecutionState, record: ExecutionRecord): 
   if (tab === 'graph') return <GraphTab execution={execution} record={record} />;
   if (tab === 'timeline') return <TimelineTab execution={execution} record={record} />;
   if (tab === 'events') return <EventsTab execution={execution} record={record} />;
+  if (tab === 'actors') {
+    return (
+      <Suspense fallback={<Loading what="the actors" />}>
+        <ActorsTab execution={execution} record={record} />
+      </Suspense>
+    );
+  }
   if (tab === 'logs') return <LogsTab execution={execution} />;
   if (tab === 'results') return <ResultsTab record={record} />;
   if (tab === 'stop') return <StopTab execution={execution} record={record} />;
@@ -394,6 +417,26 @@ function definitionAt(nodes: Record<string, DefinitionNode>, path: string): Defi
   return found;
 }
 
+interface TableRow {
+  path: string;
+  depth: number;
+  node: NodeRecord;
+  needs: string[];
+}
+
+function tableRows(nodes: Record<string, NodeRecord>, needs: Record<string, DefinitionNode>): TableRow[] {
+  const rows: TableRow[] = [];
+  const walk = (some: Record<string, NodeRecord>, files: Record<string, DefinitionNode>, prefix: string): void => {
+    for (const [name, node] of Object.entries(some)) {
+      const path = prefix === '' ? name : `${prefix}/${name}`;
+      rows.push({ path, depth: path.split('/').length - 1, node, needs: files[name]?.needs ?? [] });
+      if (node.iteration !== undefined) walk(node.iteration.nodes, files[name]?.body ?? {}, path);
+    }
+  };
+  walk(nodes, needs, '');
+  return rows;
+}
+
 /** The same as the graph shows, row by row. */
 function NodeTable({
   nodes,
@@ -406,18 +449,20 @@ function NodeTable({
   selected: string | null;
   onSelect: (node: string) => void;
 }) {
-  const rows: { path: string; depth: number; node: NodeRecord; needs: string[] }[] = [];
-  const walk = (some: Record<string, NodeRecord>, files: Record<string, DefinitionNode>, prefix: string): void => {
-    for (const [name, node] of Object.entries(some)) {
-      const path = prefix === '' ? name : `${prefix}/${name}`;
-      rows.push({ path, depth: path.split('/').length - 1, node, needs: files[name]?.needs ?? [] });
-      if (node.iteration !== undefined) walk(node.iteration.nodes, files[name]?.body ?? {}, path);
-    }
-  };
-  walk(nodes, needs, '');
+  const scroller = useRef<HTMLElement>(null);
+  const rows = useMemo(() => tableRows(nodes, needs), [nodes, needs]);
+  const large = rows.length > TABLE_LARGE;
+  const { first, last } = useWindow(scroller, TABLE_ROW_PX, rows.length);
+  const shown = large ? rows.slice(first, last) : rows;
+  const gap = (count: number): ReactNode =>
+    count <= 0 ? null : (
+      <tr style={{ height: count * TABLE_ROW_PX }}>
+        <td colSpan={8} />
+      </tr>
+    );
   return (
-    <section className="scroll" tabIndex={0} aria-label="Nodes">
-      <table className="table">
+    <section className="scroll" ref={scroller} tabIndex={0} aria-label="Nodes">
+      <table className={large ? 'table is-large' : 'table'} aria-rowcount={large ? rows.length + 1 : undefined}>
         <thead>
           <tr>
             <th>Node</th>
@@ -431,8 +476,13 @@ function NodeTable({
           </tr>
         </thead>
         <tbody>
-          {rows.map(({ path, depth, node, needs: needed }) => (
-            <tr key={path} className={path === selected ? 'is-current' : ''}>
+          {large ? gap(first) : null}
+          {shown.map(({ path, depth, node, needs: needed }, index) => (
+            <tr
+              key={path}
+              className={path === selected ? 'is-current' : ''}
+              aria-rowindex={large ? first + index + 2 : undefined}
+            >
               <td style={{ paddingLeft: 10 + depth * 18 }}>
                 <button type="button" className="as-link" onClick={() => onSelect(path)}>
                   {path}
@@ -452,6 +502,7 @@ function NodeTable({
               <td className="muted">{node.error}</td>
             </tr>
           ))}
+          {large ? gap(rows.length - last) : null}
         </tbody>
       </table>
     </section>
@@ -539,6 +590,9 @@ function NodePanel({
       {node.children === undefined ? null : <Children record={record} node={path} counts={node.children} />}
       <p className="panel-links">
         <Link to={`/executions/${record.id}/events?node=${encodeURIComponent(path)}`}>Its events</Link>
+        {node.status === 'Pending' ? null : (
+          <Link to={`/executions/${record.id}/actors?actor=${encodeURIComponent(`node:${path}`)}`}>Its actor</Link>
+        )}
         {node.hasOutput ? <Link to={`/executions/${record.id}/results`}>Its output</Link> : null}
       </p>
     </aside>

@@ -1,6 +1,5 @@
-/** The graph of an execution: laid out by dagre when its shape changes, painted anew when its states do. */
+/** The graph of an execution: laid out when its shape changes, painted anew when its states do. */
 import '@xyflow/react/dist/style.css';
-import { graphlib, layout } from '@dagrejs/dagre';
 import {
   Background,
   Controls,
@@ -12,41 +11,15 @@ import {
   useReactFlow,
   ViewportPortal,
 } from '@xyflow/react';
-import { type MouseEvent, memo, useMemo, useRef } from 'react';
+import { type MouseEvent, memo, useEffect, useMemo, useRef, useState } from 'react';
 import type { NodeRecord } from '../../../src/client/index.ts';
+import { placementOf, shapeOf } from '../graph/placement.ts';
+import { LARGE, type Placement } from '../graph/plan.ts';
 import type { DefinitionNode } from '../store.ts';
-import { Icon } from '../ui.tsx';
+import { Icon, Loading } from '../ui.tsx';
 
-const WIDTH = 190;
-const HEIGHT = 54;
-const PAD = 16;
-const HEAD = 48;
-/** With more nodes than this the fast layout is used, and only what is in sight is drawn. */
-const LARGE = 250;
 /** Below this zoom nobody reads what stands in a node: a large graph shows its states alone. */
 const LEGIBLE_ZOOM = 0.3;
-
-interface Box {
-  path: string;
-  name: string;
-  x: number;
-  y: number;
-  width: number;
-  height: number;
-  holds: boolean;
-}
-
-interface Plan {
-  width: number;
-  height: number;
-  boxes: Box[];
-  edges: { points: Point[] }[];
-}
-
-interface Point {
-  x: number;
-  y: number;
-}
 
 type Data = {
   path: string;
@@ -62,64 +35,6 @@ interface Props {
   needs: Record<string, DefinitionNode>;
   selected: string | null;
   onSelect: (node: string) => void;
-}
-
-/** Places the nodes of one graph, bodies within their loops. */
-function plan(names: string[], needs: Record<string, DefinitionNode>, prefix: string): Plan {
-  const graph = new graphlib.Graph();
-  graph.setGraph({
-    rankdir: 'LR',
-    nodesep: 18,
-    ranksep: 56,
-    ...(names.length > LARGE ? { ranker: 'longest-path' } : {}),
-  });
-  graph.setDefaultEdgeLabel(() => ({}));
-  const bodies = new Map<string, Plan>();
-  for (const name of names) {
-    // Each item of a foreach is an execution of its own: its body has no states to show here.
-    const body = needs[name]?.type === 'while' ? needs[name].body : undefined;
-    if (body === undefined) {
-      graph.setNode(name, { width: WIDTH, height: HEIGHT });
-      continue;
-    }
-    const inner = plan(Object.keys(body), body, `${prefix}${name}/`);
-    bodies.set(name, inner);
-    graph.setNode(name, {
-      width: Math.max(WIDTH, inner.width + 2 * PAD),
-      height: inner.height + HEAD + PAD,
-    });
-  }
-  const known = new Set(names);
-  const edges: Plan['edges'] = [];
-  for (const name of names) {
-    for (const needed of needs[name]?.needs ?? []) {
-      if (!known.has(needed)) continue;
-      graph.setEdge(needed, name);
-    }
-  }
-  layout(graph, { disableOptimalOrderHeuristic: names.length > LARGE });
-  for (const { v, w } of graph.edges()) {
-    const { points = [] } = graph.edge(v, w) as { points?: Point[] };
-    const from = graph.node(v) as Point & { width: number };
-    const to = graph.node(w) as Point & { width: number };
-    edges.push({
-      points: [{ x: from.x + from.width / 2, y: from.y }, ...points.slice(1, -1), { x: to.x - to.width / 2, y: to.y }],
-    });
-  }
-  const boxes: Box[] = [];
-  for (const name of names) {
-    const { x, y, width, height } = graph.node(name) as { x: number; y: number; width: number; height: number };
-    const left = x - width / 2;
-    const top = y - height / 2;
-    const inner = bodies.get(name);
-    boxes.push({ path: prefix + name, name, x: left, y: top, width, height, holds: inner !== undefined });
-    if (inner === undefined) continue;
-    for (const box of inner.boxes) boxes.push({ ...box, x: box.x + left + PAD, y: box.y + top + HEAD });
-    for (const { points } of inner.edges)
-      edges.push({ points: points.map(({ x: px, y: py }) => ({ x: px + left + PAD, y: py + top + HEAD })) });
-  }
-  const { width = WIDTH, height = HEIGHT } = graph.graph() as { width?: number; height?: number };
-  return { width, height, boxes, edges };
 }
 
 const pending: NodeRecord = {
@@ -177,31 +92,15 @@ const FlowNode = memo(function FlowNode({ data }: NodeProps<Node<Data>>) {
   );
 });
 
-/**
- * All edges as one path, along the points that the layout found, so that none runs through a node: thousands of them
- * as elements of their own take seconds to draw.
- */
-function pathOf(edges: Plan['edges']): string {
-  return edges
-    .map(({ points: [first, ...rest] }) => {
-      if (first === undefined) return '';
-      let from = first;
-      let path = `M${Math.round(from.x)},${Math.round(from.y)}`;
-      for (const to of rest) {
-        const half = Math.round((from.x + to.x) / 2);
-        path += `C${half},${Math.round(from.y)} ${half},${Math.round(to.y)} ${Math.round(to.x)},${Math.round(to.y)}`;
-        from = to;
-      }
-      return path;
-    })
-    .join('');
-}
-
 const NONE: Node<Data>[] = [];
 /** Where a large graph begins, so that none of its nodes is drawn in full before all are fitted in. */
 const FAR = { x: 0, y: 0, zoom: 0.03 };
 
-/** Each node as a block in the colour of its state; the table has the same in words. */
+/**
+ * Each node as a block in the colour of its state; the table has the same in words.
+ *
+ * All of one state are one element: thousands of them take a good part of a second to make and to style.
+ */
 const Overview = memo(function Overview({
   nodes,
   onSelect,
@@ -209,43 +108,85 @@ const Overview = memo(function Overview({
   nodes: Node<Data>[];
   onSelect: (path: string) => void;
 }) {
-  const press = (event: MouseEvent<SVGGElement>): void => {
-    const path = (event.target as SVGElement).dataset.path;
-    if (path !== undefined) onSelect(path);
+  const press = ({ clientX, clientY, currentTarget }: MouseEvent<SVGGElement>): void => {
+    const toGraph = currentTarget.getScreenCTM()?.inverse();
+    if (toGraph === undefined) return;
+    const at = new DOMPoint(clientX, clientY).matrixTransform(toGraph);
+    // Nodes of a body come after their loop.
+    const hit = nodes.findLast(
+      ({ position: { x, y }, width = 0, height = 0 }) =>
+        at.x >= x && at.x <= x + width && at.y >= y && at.y <= y + height,
+    );
+    if (hit !== undefined) onSelect(hit.id);
   };
+  const blocks = useMemo(() => blocksOf(nodes), [nodes]);
+  const current = nodes.find(({ data }) => data.selected);
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: by keyboard the same is in the table.
-    <g onClick={press}>
-      {nodes.map(({ id, position: { x, y }, width, height, data }) => (
-        <rect
-          key={id}
-          data-path={id}
-          className={`mini is-${data.record.status}${data.selected ? ' is-current' : ''}`}
-          x={x}
-          y={y}
-          width={width}
-          height={height}
-        />
+    <g className="overview" data-drawn={nodes.length} onClick={press}>
+      {blocks.map(({ key, status, path }) => (
+        <path key={key} className={`mini is-${status}`} d={path} />
       ))}
+      {current === undefined ? null : (
+        <rect
+          className="mini-current"
+          x={current.position.x}
+          y={current.position.y}
+          width={current.width}
+          height={current.height}
+        />
+      )}
     </g>
   );
 });
 
+/** Loops before what is in them. */
+function blocksOf(nodes: readonly Node<Data>[]): { key: string; status: string; path: string }[] {
+  const blocks = new Map<string, { key: string; depth: number; status: string; path: string }>();
+  for (const { position, width = 0, height = 0, zIndex: depth = 0, data } of nodes) {
+    const { status } = data.record;
+    const key = `${depth} ${status}`;
+    const block = blocks.get(key) ?? { key, depth, status, path: '' };
+    block.path += `M${Math.round(position.x)},${Math.round(position.y)}h${width}v${height}h${-width}z`;
+    blocks.set(key, block);
+  }
+  return [...blocks.values()].sort((a, b) => a.depth - b.depth);
+}
+
 const nodeTypes = { fullstop: FlowNode };
 
+/** Lays a graph out before it is shown. */
+export function prepare(names: string[], needs: Record<string, DefinitionNode>): void {
+  const shape = { names, needs };
+  placementOf(shapeOf(shape), shape);
+}
+
 export function Graph(props: Props) {
+  const { nodes, needs } = props;
+  const names = Object.keys(nodes);
+  const key = shapeOf({ names, needs });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: states come often and move nothing.
+  const placing = useMemo(() => placementOf(key, { names, needs }), [key]);
+  const [placed, setPlaced] = useState(placing instanceof Promise ? null : placing);
+  useEffect(() => {
+    if (!(placing instanceof Promise)) return setPlaced(placing);
+    let gone = false;
+    void placing.then((placement) => gone || setPlaced(placement));
+    return () => {
+      gone = true;
+    };
+  }, [placing]);
+  // Until another shape is laid out, the one before is shown.
+  const shown = placing instanceof Promise ? placed : placing;
+  if (shown === null) return <Loading what="the graph" />;
   return (
     <ReactFlowProvider>
-      <Flow {...props} />
+      <Flow {...props} placed={shown} />
     </ReactFlowProvider>
   );
 }
 
-function Flow({ nodes, needs, selected, onSelect }: Props) {
-  const names = Object.keys(nodes);
-  const shape = JSON.stringify([names, needs]);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: states come often and move nothing.
-  const placed = useMemo(() => plan(names, needs, ''), [shape]);
+function Flow({ nodes, needs, selected, onSelect, placed }: Props & { placed: Placement }) {
   const latest = useRef(onSelect);
   latest.current = onSelect;
   const select = useRef((path: string) => latest.current(path)).current;
@@ -286,7 +227,6 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
     shown.current = kept;
     return [...kept.values()];
   }, [placed, nodes, needs, selected, select]);
-  const edges = useMemo(() => pathOf(placed.edges), [placed]);
   const large = placed.boxes.length > LARGE;
   const legible = useFlowStore(({ transform: [, , zoom] }) => zoom >= LEGIBLE_ZOOM);
   const overview = large && !legible;
@@ -299,7 +239,7 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
     <div className="flow" data-testid="graph" data-nodes={placed.boxes.length}>
       <ReactFlow
         // Another shape is another picture: it is fitted anew.
-        key={shape.length}
+        key={`${placed.boxes.length} ${placed.width} ${placed.height}`}
         nodes={overview ? NONE : flowNodes}
         nodeTypes={nodeTypes}
         {...(large ? { onInit: fit, defaultViewport: FAR } : { fitView: true })}
@@ -316,7 +256,7 @@ function Flow({ nodes, needs, selected, onSelect }: Props) {
       >
         <ViewportPortal>
           <svg className="edges" aria-hidden="true">
-            <path d={edges} />
+            <path d={placed.edges} />
             {overview ? <Overview nodes={flowNodes} onSelect={select} /> : null}
           </svg>
         </ViewportPortal>

@@ -94,7 +94,7 @@ function One({ name }: { name: string }) {
   const ref = hash === null ? name : `${name}@${hash}`;
   const inProject = project === null ? {} : { project };
   const { data, error, reload } = useResource(`workflow:${project ?? ''}:${ref}`, (client) =>
-    client.workflows.get(ref, inProject),
+    client.workflows.get(ref, { ...inProject, versions: true }),
   );
   const runs = useResource(
     `runs:${project ?? ''}:${name}`,
@@ -115,8 +115,7 @@ function One({ name }: { name: string }) {
   }
   if (data === null) return <Loading what="the workflow" />;
   const definition = data.definition as unknown as Definition;
-  const versions = new Map([[data.version, data.hash]]);
-  for (const { workflow } of runs.data?.items ?? []) versions.set(workflow.version, workflow.hash);
+  const versions = data.versions ?? [data];
   const toggle = async (): Promise<void> => {
     try {
       await (data.disabled
@@ -139,13 +138,11 @@ function One({ name }: { name: string }) {
             value={data.hash}
             onChange={({ target }) => navigate(withQuery({ hash: target.value }), { replace: true })}
           >
-            {[...versions]
-              .sort(([a], [b]) => b - a)
-              .map(([version, itsHash]) => (
-                <option key={itsHash} value={itsHash}>
-                  v{version} {itsHash.slice(0, 8)}
-                </option>
-              ))}
+            {versions.map(({ version, hash: itsHash }) => (
+              <option key={itsHash} value={itsHash}>
+                v{version} {itsHash.slice(0, 8)}
+              </option>
+            ))}
           </select>
         </label>
         <span className="muted">
@@ -200,10 +197,52 @@ function One({ name }: { name: string }) {
           </ul>
         </div>
         <div>
+          <h2>Versions</h2>
+          <Versions versions={versions} shown={data.hash} />
           <h2>The file, as JSON</h2>
           <JsonView value={definition} label={`File of ${name}`} />
         </div>
       </div>
+    </section>
+  );
+}
+
+/** The last saved first: it is what the bare name means. */
+function Versions({
+  versions,
+  shown,
+}: {
+  versions: readonly { version: number; hash: string; savedAt: string }[];
+  shown: string;
+}) {
+  return (
+    <section className="versions" tabIndex={0} aria-label="Versions">
+      <table className="table">
+        <thead>
+          <tr>
+            <th>Version</th>
+            <th>Hash</th>
+            <th>Saved</th>
+            <th>Starts by the bare name</th>
+          </tr>
+        </thead>
+        <tbody>
+          {versions.map(({ version, hash, savedAt }, index) => (
+            <tr key={hash} className={hash === shown ? 'is-current' : ''}>
+              <td>
+                <Link to={withQuery({ hash })} aria-current={hash === shown ? 'page' : undefined}>
+                  v{version}
+                </Link>
+              </td>
+              <td className="mono">{hash.slice(0, 12)}</td>
+              <td>
+                <Ago at={savedAt} />
+              </td>
+              <td>{index === 0 ? <Status look="Complete" text="this one" /> : null}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
     </section>
   );
 }

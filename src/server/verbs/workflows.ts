@@ -75,6 +75,7 @@ const get = verb({
       .string()
       .regex(/^[0-9a-f]{64}$/, 'expected a hash: 64 hexadecimal digits')
       .optional(),
+    versions: z.boolean().optional().describe('list all versions of the name too'),
   },
   level: 'see',
   answers: { 200: 'WorkflowDetail' },
@@ -85,7 +86,14 @@ const get = verb({
     const where = oneProject(caller, input.project, 'workflow', input.name);
     const row = await context.store.getDefinition(where, name, hash);
     if (row === null) throw notFound('workflow', input.name);
-    return { status: 200, data: { ...(await itemOf(context, row)), definition: row.source } };
+    const detail = { ...(await itemOf(context, row)), definition: row.source };
+    if (input.versions !== true) return { status: 200, data: detail };
+    const versions = (await context.store.listVersions(where, name)).map((one) => ({
+      version: one.version,
+      hash: one.hash,
+      savedAt: new Date(one.savedAtMs).toISOString(),
+    }));
+    return { status: 200, data: { ...detail, versions } };
   },
 });
 
