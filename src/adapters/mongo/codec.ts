@@ -28,8 +28,12 @@ import { type BigText, INLINE_MAX, type TextReader, TextWriter } from './texts.t
 const executionStatuses: readonly ExecutionStatus[] = ['Pending', 'Running', 'Complete', 'Failed'];
 /** Numbers below are live. */
 export const LIVE = 2;
-/** Bodies of tasks that wait in a header; a definition may queue 2,000 at once. */
+/** Of a node's row, in characters: a header has up to 2,000, and stays below 1 MB. */
+const NODE_INLINE_MAX = 400;
+/** Bodies of tasks that wait in a header, which moves them when they are many. */
 const TASK_INLINE_MAX = 2 * 1024;
+/** What one commit may add to a header's events, outputs and tasks: further ones are kept apart from the start. */
+const COMMIT_INLINE_MAX = 64 * 1024;
 /** What an entry costs beside its text, about. */
 const ENTRY_BYTES = 64;
 
@@ -173,13 +177,14 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
   const firstSeq = commit.events[0]?.seq ?? null;
   if (firstSeq !== null) {
     const body = encodeEvents(commit.events);
-    set[`events.${firstSeq}`] = texts.store(body);
+    const stored = texts.store(body);
+    set[`events.${firstSeq}`] = stored;
     set['seq'] = firstSeq + commit.events.length - 1;
-    inline += Math.min(body.length, INLINE_MAX) + ENTRY_BYTES;
+    inline += bytesOf(stored);
   }
   const dropped = new Set(commit.dropNodes);
   for (const node of commit.nodes) {
-    if (!dropped.has(node.key)) set[nodePath(node.key)] = texts.store(encodeNode(node));
+    if (!dropped.has(node.key)) set[nodePath(node.key)] = texts.store(encodeNode(node), NODE_INLINE_MAX);
   }
   for (const result of commit.results) {
     const attempt = attemptOf(result, executionId);
@@ -187,8 +192,10 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
     // Of one attempt the first counts.
     if (dropped.has(result.key) || path in set) continue;
     const output = JSON.stringify(result.output);
-    set[path] = texts.store(output);
-    inline += Math.min(output.length, INLINE_MAX) + ENTRY_BYTES + result.key.length;
+    const fits = inline < COMMIT_INLINE_MAX;
+    const stored = texts.store(output, fits ? INLINE_MAX : 0);
+    set[path] = stored;
+    inline += bytesOf(stored) + result.key.length;
   }
   for (const key of dropped) {
     unset[nodePath(key)] = '';
@@ -201,9 +208,10 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
       if (!row.id.startsWith(`${executionId}/`)) {
         throw new FullstopError('FS_INTERNAL', `expected a task of ${executionId}, found ${row.id}`);
       }
-      return encodeTask(row, texts);
+      const task = encodeTask(row, texts, inline < COMMIT_INLINE_MAX ? TASK_INLINE_MAX : 0);
+      inline += bytesOf(task.task);
+      return task;
     });
-  for (const { task } of tasks) inline += ENTRY_BYTES + (typeof task === 'string' ? task.length : 0);
   return {
     executionId,
     epoch: commit.epoch,
@@ -221,6 +229,11 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
     endedTasks: [...ended].map(fieldOf),
     creates: commit.creates.map((each) => encodeNew(each, serverTimeMs)),
   };
+}
+
+/** About what a text costs in a header. */
+export function bytesOf(stored: Stored): number {
+  return ENTRY_BYTES + (typeof stored === 'string' ? stored.length : 0);
 }
 
 /** The attempt: what `id` has beyond execution and key. */
@@ -468,12 +481,16 @@ export function decodeTrigger(executionId: string, trigger: TriggerDocument, rea
   return { id, executionId, name, payload: JSON.parse(read(payload)) as Json, atMs: at };
 }
 
-function encodeTask({ id, capability, task, queuedAtMs, claim, engine, report }: TaskRow, texts: TextWriter) {
+function encodeTask(
+  { id, capability, task, queuedAtMs, claim, engine, report }: TaskRow,
+  texts: TextWriter,
+  inlineMax: number,
+): TaskDocument {
   const document: TaskDocument = {
     id,
     capability,
     at: queuedAtMs,
-    task: texts.store(JSON.stringify(task), TASK_INLINE_MAX),
+    task: texts.store(JSON.stringify(task), inlineMax),
     owned: engine !== undefined,
   };
   if (claim === null) document.queued = capability;

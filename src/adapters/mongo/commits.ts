@@ -6,7 +6,7 @@
 import type { AnyBulkWriteOperation, ClientSession, Collection, Filter, UpdateFilter } from 'mongodb';
 import { FullstopError } from '../../errors.ts';
 import type { Commit, CommitOutcome } from '../../ports/store.ts';
-import { type EncodedCommit, encodeCommit, LIVE, tasksOf } from './codec.ts';
+import { bytesOf, type EncodedCommit, encodeCommit, LIVE, tasksOf } from './codec.ts';
 import type { Connection } from './connection.ts';
 import type { Creations } from './creations.ts';
 import { type ExecutionDocument, fieldOf, keyOf, nodePath, type ResultsOfNode, type Stored } from './documents.ts';
@@ -398,7 +398,7 @@ function resultsToMove(
   for (const [field, attempts] of Object.entries(results)) {
     if (droppedFields.has(field) || changed.has(field)) continue;
     moved[field] = attempts;
-    for (const stored of Object.values(attempts)) size += (typeof stored === 'string' ? stored.length : 0) + 64;
+    for (const stored of Object.values(attempts)) size += bytesOf(stored);
   }
   return { size, moved };
 }

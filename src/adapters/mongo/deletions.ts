@@ -6,8 +6,9 @@ import { descendantsOf } from './family.ts';
 import type { Collections } from './schema.ts';
 import type { Texts } from './texts.ts';
 
-/** Documents of one command. */
+/** Executions of one command. */
 const BATCH_MAX = 500;
+const FIELDS = { status: 1, project: 1, uniqueKey: 1 } as const;
 
 /**
  * Deletion of ended executions with all that belongs to them.
@@ -28,25 +29,25 @@ export class Deletions {
 
   async delete(id: string): Promise<'deleted' | 'missing' | 'live'> {
     const { executions } = this.#collections;
-    const projection = { status: 1, project: 1, uniqueKey: 1 };
-    const root = await this.#connection.run(() => executions.findOne({ _id: id }, { projection }));
+    const root = await this.#connection.run(() => executions.findOne({ _id: id }, { projection: FIELDS }));
     if (root === null) return 'missing';
-    const descendants = await this.#connection.run(() => descendantsOf(executions, id));
-    // The deepest first: what a crash leaves is still found from the root.
-    const family = [root, ...descendants].reverse();
-    if (family.some(({ status }) => status < LIVE)) return 'live';
-    for (let index = 0; index < family.length; index += BATCH_MAX) {
-      const batch = family.slice(index, index + BATCH_MAX);
+    const generations = [[root], ...(await this.#connection.run(() => descendantsOf(executions, id)))];
+    if (generations.flat().some(({ status }) => status < LIVE)) return 'live';
+    // The youngest first: what a crash leaves is still found from the root.
+    for (const generation of generations.reverse()) await this.#deleteAll(generation);
+    return 'deleted';
+  }
+
+  async #deleteAll(executions: Pick<ExecutionDocument, '_id' | 'project' | 'uniqueKey'>[]): Promise<void> {
+    for (let index = 0; index < executions.length; index += BATCH_MAX) {
+      const batch = executions.slice(index, index + BATCH_MAX);
       const ids = batch.map(({ _id }) => _id);
       const startIds = batch.flatMap(({ project, uniqueKey }) =>
         uniqueKey === undefined ? [] : [startIdOf(project, uniqueKey)],
       );
       await this.#deleteParts(ids, startIds);
-      const members = ids.filter((each) => each !== id);
-      if (members.length > 0) await this.#connection.run(() => executions.deleteMany({ _id: { $in: members } }));
+      await this.#connection.run(() => this.#collections.executions.deleteMany({ _id: { $in: ids } }));
     }
-    await this.#connection.run(() => executions.deleteOne({ _id: id }));
-    return 'deleted';
   }
 
   async #deleteParts(ids: string[], startIds: string[]): Promise<void> {
@@ -66,16 +67,26 @@ export class Deletions {
     const oldRoots = { isRoot: true, $and: [{ ended: { $type: 'number' } }, { ended: { $lt: beforeMs } }] };
     const roots = await this.#connection.run(() =>
       this.#collections.executions
-        .find(oldRoots as Filter<ExecutionDocument>, { projection: { _id: 1 } })
+        .find(oldRoots as Filter<ExecutionDocument>, { projection: { ...FIELDS, children: 1 } })
         .sort({ ended: 1 })
         .limit(limit + BATCH_MAX)
         .toArray(),
     );
     let deleted = 0;
-    for (const { _id } of roots) {
-      if (deleted >= limit) break;
-      if ((await this.delete(_id)) === 'deleted') deleted += 1;
+    let alone: typeof roots = [];
+    // Those that never had a child go together.
+    for (const root of roots) {
+      if (deleted + alone.length >= limit) break;
+      if (root.children === undefined) {
+        alone.push(root);
+        continue;
+      }
+      await this.#deleteAll(alone);
+      deleted += alone.length;
+      alone = [];
+      if ((await this.delete(root._id)) === 'deleted') deleted += 1;
     }
-    return deleted;
+    await this.#deleteAll(alone);
+    return deleted + alone.length;
   }
 }

@@ -37,6 +37,8 @@ export interface Collections {
   meta: Collection<MetaDocument>;
 }
 
+/** By this name recovery demands its index: by ids alone it would read what has ended, too. */
+export const LIVE_INDEX = 'live';
 /** By this name `listQueued` demands its index: the order of its keys is the order of the answer. */
 export const QUEUED_INDEX = 'queued';
 
@@ -52,7 +54,7 @@ const exists = { $exists: true };
 const INDEXES: { [K in keyof Collections]: IndexDescription[] } = {
   executions: [
     // Recovery. The second field is there because no index of the first alone may be partial.
-    { name: 'live', key: { _id: 1, created: 1 }, partialFilterExpression: live },
+    { name: LIVE_INDEX, key: { _id: 1, created: 1 }, partialFilterExpression: live },
     { name: 'owned', key: { engine: 1, root: 1 }, partialFilterExpression: live },
     // What waits for an engine.
     { name: 'intents', key: { engine: 1, _id: 1 }, partialFilterExpression: { ...live, 'stop.id': exists } },

@@ -54,7 +54,7 @@ import {
 import { descendantsOf } from './family.ts';
 import { filterOf } from './filter.ts';
 import { recoverableOf } from './recoverable.ts';
-import { type Collections, collectionsOf, prepare } from './schema.ts';
+import { type Collections, collectionsOf, LIVE_INDEX, prepare } from './schema.ts';
 import { Tasks } from './tasks.ts';
 import { storedOf, Texts, TextWriter } from './texts.ts';
 import { Turns } from './turns.ts';
@@ -67,11 +67,13 @@ export interface MongoStoreOptions {
 
 const DEFAULT_DATABASE = 'fullstop';
 const ADMISSION = 'admission';
+/** Of a trigger that waits in a header, in characters: there may be one of each name. */
+const PAYLOAD_INLINE_MAX = 400;
 
 /**
  * The store in a MongoDB database, which several engines may share.
  *
- * A header document holds all that an ordinary commit changes; see docs/decisions/0008-one-document-per-execution.md.
+ * A header document holds all that an ordinary commit changes; see docs/decisions/0011-one-document-per-execution.md.
  */
 export class MongoExecutionStore implements ExecutionStore {
   readonly cluster: MongoClusterStore;
@@ -212,7 +214,7 @@ export class MongoExecutionStore implements ExecutionStore {
         return { kind: 'stopped', ...requestOf(header.stop) };
       }
       const stop = header.stop ?? given;
-      const descendants = (await descendantsOf(executions, id, session)).filter(({ status }) => status < LIVE);
+      const descendants = (await descendantsOf(executions, id, session)).flat().filter(({ status }) => status < LIVE);
       const unmarked = descendants.filter((each) => each.stop === undefined).map(({ _id }) => _id);
       if (header.stop === undefined) unmarked.push(id);
       if (unmarked.length > 0) await executions.updateMany({ _id: { $in: unmarked } }, { $set: { stop } }, { session });
@@ -227,7 +229,7 @@ export class MongoExecutionStore implements ExecutionStore {
     const text = JSON.stringify(trigger.payload);
     return this.#inTurn(executionId, async () => {
       const texts = new TextWriter(executionId);
-      const payload = texts.store(text);
+      const payload = texts.store(text, PAYLOAD_INLINE_MAX);
       if (texts.bigs.length > 0) await this.#texts.put(texts.bigs);
       const stored = await this.#commits.lanes.write({
         updateOne: {
@@ -304,7 +306,7 @@ export class MongoExecutionStore implements ExecutionStore {
       this.#collections.executions
         .find<RecordFields>(
           { status: { $lt: LIVE }, ...(afterId === null ? {} : { _id: { $gt: afterId } }) },
-          { projection: RECORD_FIELDS },
+          { projection: RECORD_FIELDS, hint: LIVE_INDEX },
         )
         .sort({ _id: 1 })
         .limit(limit)

@@ -11,7 +11,7 @@ import { compare, decodeClaim, decodeTask, encodeClaim, LIVE, tasksOf } from './
 import type { Connection } from './connection.ts';
 import { type ExecutionDocument, fieldOf, type TaskDocument } from './documents.ts';
 import type { Lanes } from './lanes.ts';
-import { type Collections, QUEUED_INDEX } from './schema.ts';
+import { type Collections, LIVE_INDEX, QUEUED_INDEX } from './schema.ts';
 import { storedOf, type Texts, TextWriter } from './texts.ts';
 
 export interface TasksOptions {
@@ -72,7 +72,7 @@ export class Tasks {
             'tasks.0': { $exists: true },
             ...(afterId === null ? {} : { _id: { $gte: executionOf(afterId) } }),
           },
-          { projection: TASK_FIELDS },
+          { projection: TASK_FIELDS, hint: LIVE_INDEX },
         )
         .sort({ _id: 1 });
       for await (const header of cursor) {
