@@ -54,6 +54,7 @@ ${[...figures, ...inspectorFigures].map(({ name, about }) => `                  
   --strict         exit 1 when a figure is over its limit; otherwise only when a check fails
   --cpu-prof       profile the server's threads, and print where their time went while it was measured
   --inspector      the figures of the inspector instead: ${inspectorFigures.map(({ name }) => name).join(', ')}
+  --store mongo    engines that share a MongoDB instead, on a replica set of three members that it starts
   --dir DIRECTORY  where data directories are made: on a disk, not in memory (${tmpdir()})
   --help
 
@@ -70,6 +71,7 @@ const { values: options } = parseArgs({
     'cpu-prof': { type: 'boolean', default: false },
     dir: { type: 'string', default: tmpdir() },
     inspector: { type: 'boolean', default: false },
+    store: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -194,4 +196,8 @@ function report(verdicts: Verdict[], around: Around[], faults: string[], skipped
 }
 
 if (options.help) process.stdout.write(usage);
-else await main();
+else if (options.store === 'mongo') await (await import('./mongo.ts')).measureMongo(options);
+else if (options.store !== undefined) {
+  console.error(`--store: expected mongo, found ${options.store}`);
+  process.exitCode = 2;
+} else await main();

@@ -7,7 +7,6 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { MongoClient } from 'mongodb';
 import { TestMongo } from '../test/support/mongo.ts';
 import { BenchClient, forAll } from './client.ts';
@@ -19,11 +18,14 @@ import { readBack } from './read-back.ts';
 import { BenchServer } from './server.ts';
 import { chain, type Shape } from './workflows.ts';
 
-const { values: options } = parseArgs({
-  options: { only: { type: 'string' }, quick: { type: 'boolean', default: false } },
-});
-const quick = options.quick;
-const PARKED = quick ? 100 : 1_000;
+export interface MongoBenchOptions {
+  only?: string | undefined;
+  quick: boolean;
+}
+
+let quick = false;
+/** Executions that wait while others are stopped. */
+const parked = (): number => (quick ? 100 : 1_000);
 const KEY = `fs_${randomBytes(24).toString('hex')}`;
 /** Commands that a driver sends for its caller, as the server counts them. `getMore` is left out. */
 const COMMANDS = ['find', 'insert', 'update', 'delete', 'findAndModify', 'aggregate', 'count', 'distinct'] as const;
@@ -298,7 +300,7 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
     const cluster = new Cluster(mongo);
     const client = await cluster.client(await cluster.server(), false);
     await client.save({ name: 'held', nodes: { wait: { type: 'hold', trigger: 'go' } } });
-    await client.startAll('held', PARKED);
+    await client.startAll('held', parked());
     await client.close();
     await sleep(quick ? 3_000 : 15_000);
     const persecond = (await rest()) - without;
@@ -308,7 +310,7 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
       persecond,
       'commands/s',
       4,
-      `${PARKED} executions parked; ${without.toFixed(2)} without an engine`,
+      `${parked()} executions parked; ${without.toFixed(2)} without an engine`,
     );
   },
 };
@@ -323,10 +325,10 @@ async function parkedCalls(mongo: TestMongo, engines: number, env: Record<string
   const ends = new Instants();
   client.onEnded((id) => ends.note(id));
   await client.save(parkedWorkflow('parked', host));
-  progress(`parking ${PARKED} executions in an http call`);
+  progress(`parking ${parked()} executions in an http call`);
   // Before there is another engine: all of them stay with this one.
-  const ids = await client.startAll('parked', PARKED);
-  await endpoint.calls.until(PARKED, 'calls at the endpoint');
+  const ids = await client.startAll('parked', parked());
+  await endpoint.calls.until(parked(), 'calls at the endpoint');
   for (let index = 1; index < engines; index += 1) await cluster.server({ httpAllow: host, slots: 0 });
   await cluster.know(engines);
   const far = await cluster.client(cluster.servers.at(-1) as BenchServer, false);
@@ -347,33 +349,38 @@ async function startRedis() {
   };
 }
 
-const wanted = options.only?.split(',') ?? Object.keys(figures);
-const mongo = await TestMongo.start({ members: 3, own: true });
-if (typeof mongo === 'string') {
-  console.error(mongo);
-  process.exit(1);
-}
-for (const name of wanted) {
-  progress(name);
-  const figure = figures[name];
-  if (figure === undefined)
-    faults.push(`there is no figure ${name}: expected some of ${Object.keys(figures).join(', ')}`);
-  else {
-    await figure(mongo).catch((error: unknown) => {
-      faults.push(`${name}: ${error instanceof Error ? error.stack : error}`);
-    });
+/** Starts the replica set, measures, and prints; the exit code tells whether every check held. */
+export async function measureMongo(options: MongoBenchOptions): Promise<void> {
+  quick = options.quick;
+  const wanted = options.only?.split(',') ?? Object.keys(figures);
+  const mongo = await TestMongo.start({ members: 3, own: true });
+  if (typeof mongo === 'string') {
+    console.error(mongo);
+    process.exitCode = 1;
+    return;
   }
+  for (const name of wanted) {
+    progress(name);
+    const figure = figures[name];
+    if (figure === undefined)
+      faults.push(`there is no figure ${name}: expected some of ${Object.keys(figures).join(', ')}`);
+    else {
+      await figure(mongo).catch((error: unknown) => {
+        faults.push(`${name}: ${error instanceof Error ? error.stack : error}`);
+      });
+    }
+  }
+  await mongo.close();
+  const digits = (value: number): string => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
+  console.log('\non a replica set of three members, two engines or more where a stop is asked elsewhere');
+  for (const { name, measured, unit, limit, atLeast } of rows) {
+    const ok = atLeast ? measured >= limit : measured <= limit;
+    const value = `${digits(measured)} ${unit}`.padStart(16);
+    console.log(
+      `${name.padEnd(56)} ${value}  ${atLeast ? '>=' : '<='} ${digits(limit).padStart(6)}  ${ok ? 'ok' : 'over'}`,
+    );
+  }
+  for (const { name, note } of rows) console.log(`  ${name}: ${note}`);
+  for (const fault of faults.slice(0, 20)) console.error(`check failed: ${fault}`);
+  process.exitCode = faults.length > 0 ? 1 : 0;
 }
-await mongo.close();
-const digits = (value: number): string => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
-console.log('\non a replica set of three members, two engines or more where a stop is asked elsewhere');
-for (const { name, measured, unit, limit, atLeast } of rows) {
-  const ok = atLeast ? measured >= limit : measured <= limit;
-  const value = `${digits(measured)} ${unit}`.padStart(16);
-  console.log(
-    `${name.padEnd(56)} ${value}  ${atLeast ? '>=' : '<='} ${digits(limit).padStart(6)}  ${ok ? 'ok' : 'over'}`,
-  );
-}
-for (const { name, note } of rows) console.log(`  ${name}: ${note}`);
-for (const fault of faults.slice(0, 20)) console.error(`check failed: ${fault}`);
-process.exit(faults.length > 0 ? 1 : 0);
