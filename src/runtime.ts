@@ -1,6 +1,5 @@
 /** The composition root: the only file that picks adapters. */
 import { createRequire } from 'node:module';
-import { hostname } from 'node:os';
 import { type Logger, pino } from 'pino';
 import { createExpressions } from './adapters/expressions/expressions.ts';
 import { type BusMessage, SocketIoBus } from './adapters/socket-io/bus.ts';
@@ -28,7 +27,7 @@ import { messageOf } from './errors.ts';
 import type { ExecutionStore } from './ports/store.ts';
 import { hashKey } from './server/access.ts';
 import { createServer, type RunningServer, urlOf } from './server/server.ts';
-import { claimInstallation, openContainers, reapLeftovers } from './worker/containers.ts';
+import { openContainers, reapLeftovers } from './worker/containers.ts';
 import { createExecutors } from './worker/executors.ts';
 import { createInProcessPool } from './worker/pool.ts';
 
@@ -51,13 +50,18 @@ export interface FullstopServer {
 /** Between two tries to start an engine where one lost its lease. */
 const RESTART_MS = 1_000;
 
+/** How long an end waits for an engine that is just starting in another's place. */
+const REPLACED_MS = 5_000;
+
 /** What differs between one engine on its own database and several on a shared one. */
 interface Ground {
   store: ExecutionStore;
   bus: SocketIoBus;
-  /** Names this process's containers in their labels. */
-  installation: string;
-  release(): void;
+  /**
+   * Names this process's containers in their labels; null: it runs none. Where it may be another machine's engine that
+   * goes on with an execution, nobody there could prove that a container is gone: they are work for workers.
+   */
+  installation: string | null;
 }
 
 async function openAlone(config: Config, logger: Logger): Promise<Ground> {
@@ -66,7 +70,7 @@ async function openAlone(config: Config, logger: Logger): Promise<Ground> {
   }
   const store = createSqliteStore({ directory: config.dataDir });
   await store.open();
-  return { store, bus: new SocketIoBus(), installation: await installationOf(store), release: () => undefined };
+  return { store, bus: new SocketIoBus(), installation: await installationOf(store) };
 }
 
 /** @throws FS_INVALID, FS_UNAVAILABLE when MongoDB is not what engines need, or not there */
@@ -82,11 +86,14 @@ async function openShared(config: Config, uri: string, logger: Logger): Promise<
       'FULLSTOP_ADMIN_KEY is not set: the first admin key is of this engine alone, the others do not know it',
     );
   }
+  if (config.images.length > 0) {
+    logger.warn('FULLSTOP_IMAGES is not used: engines that share a database run no containers, workers do');
+  }
   const store = createMongoStore({ uri, database: databaseOf(uri) });
   await store.open();
   const bus = new SocketIoBus(new Relay<BusMessage>({ link }));
   await bus.open();
-  return { store, bus, ...claimInstallation(`engine:${hostname()}`) };
+  return { store, bus, installation: null };
 }
 
 async function openLink(config: Config, uri: string, log: Logger): Promise<EngineLink> {
@@ -118,7 +125,8 @@ export async function startServer(config: Config, logger = pino({ level: config.
 
   /** An engine with what runs its tasks in this process: one that lost its lease leaves both to its successor. */
   function makeEngine(): OwnEngine {
-    const containers = openContainers(config, ground.installation);
+    const { installation } = ground;
+    const containers = installation === null ? null : openContainers(config, installation);
     const executors = createExecutors({
       config,
       containers,
@@ -176,7 +184,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
         await new Promise((resolve) => setTimeout(resolve, RESTART_MS));
       }
     }
-    if (ending) return;
+    if (ending) return own.engine.drain(0);
     current.replace(own.engine);
     // They come back, and say what they hold.
     server?.hangUpOnWorkers();
@@ -192,7 +200,6 @@ export async function startServer(config: Config, logger = pino({ level: config.
     // Behind what the engine said at last.
     await bus.close();
     await store.close();
-    ground.release();
   };
   try {
     if (config.demo) demo = await (await import('./demo/demo.ts')).startDemo({ store });
@@ -226,6 +233,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
         ending = true;
         await current.drain(config.drainMs);
         await listening.close();
+        await Promise.race([replacing, new Promise((resolve) => setTimeout(resolve, REPLACED_MS))]);
         // Another engine of the shared database may have the directory by now.
         if (readServerFile(config.dataDir)?.pid === process.pid) removeServerFile(config.dataDir);
         await closeAll();
