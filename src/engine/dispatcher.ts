@@ -3,38 +3,13 @@ import type { Clock } from '../ports/clock.ts';
 import type { Tokens } from '../ports/ids.ts';
 import type { StoredExecution } from '../ports/store.ts';
 import type { TaskClaim, TaskQueue, TaskRow } from '../ports/task-queue.ts';
-import type { NodeWork, TaskLog, WorkReport } from '../ports/work.ts';
+import type { NodeWork, WorkReport } from '../ports/work.ts';
 import type { HeldTask, WorkerGate, WorkerItem, WorkerLink } from '../ports/workers.ts';
 import type { Log } from './environment.ts';
 import { type ClusterTasks, RemoteTasks } from './remote-tasks.ts';
+import { type Entry, neverStarted, newEntry, type TaskOwner } from './task-entry.ts';
 import type { Timers } from './timers.ts';
 import { type Worker, WorkerTable } from './worker-table.ts';
-
-/** What the owner of a task wants to hear of it. */
-export interface TaskOwner {
-  /** A worker or agent holds it now. */
-  claimed(worker: { id: string; name: string }): void;
-  /** Resolves when it is durable whether the report was taken. */
-  reported(report: WorkReport): Promise<boolean>;
-  log: TaskLog;
-}
-
-export interface Entry {
-  row: TaskRow;
-  owner: TaskOwner;
-  /** `elsewhere`: a worker of another engine has it, or the store is being asked who has it. */
-  state: 'queued' | 'claiming' | 'held' | 'elsewhere';
-  /** Its node has ended: what its worker does to it is only waited for. */
-  aborting: boolean;
-  /** Heartbeats since the push that did not list it. */
-  unlisted: number;
-  /** Of a task that is its worker's and was not pushed, because the connection was gone: its token. */
-  unpushed: string | null;
-  /** Another engine owns its execution: what its worker says goes to the store. */
-  foreign: boolean;
-  /** Its worker's lease ran out: it is lost, unless the store says that the worker is back elsewhere. */
-  overdue: boolean;
-}
 
 export interface DispatcherOptions {
   queue: TaskQueue;
@@ -61,8 +36,6 @@ const CLAIM_AGAIN_MS = 500;
 
 /** How ids of in-process pools begin. */
 export const LOCAL = 'pool:';
-
-const neverStarted: WorkReport = { kind: 'aborted', outcome: 'neverStarted' };
 
 /**
  * Hands queued tasks to workers and agents in other processes: claims durably, then pushes; counts free slots;
@@ -727,8 +700,4 @@ export class Dispatcher implements WorkerGate {
     }
     return missing;
   }
-}
-
-function newEntry(row: TaskRow, owner: TaskOwner, state: Entry['state']): Entry {
-  return { row, owner, state, aborting: false, unlisted: 0, unpushed: null, foreign: false, overdue: false };
 }

@@ -14,8 +14,8 @@ import type { HeaderRow, StoredExecution } from '../ports/store.ts';
 import type { TaskClaim, TaskQueue, TaskRow } from '../ports/task-queue.ts';
 import type { WorkReport } from '../ports/work.ts';
 import type { HeldTask, WorkerLink } from '../ports/workers.ts';
-import type { Entry, TaskOwner } from './dispatcher.ts';
 import type { Log } from './environment.ts';
+import { type Entry, neverStarted, newEntry, type TaskOwner } from './task-entry.ts';
 import { TaskSearch } from './task-search.ts';
 import type { Timer, Timers } from './timers.ts';
 import type { Worker, WorkerTable } from './worker-table.ts';
@@ -83,8 +83,6 @@ const QUEUED_MAX = 1_000;
 const AGAIN_MS = 500;
 /** Until the receipt is looked at, should its owner not have heard how a task ended. */
 const CONFIRM_MS = 3_000;
-
-const neverStarted: WorkReport = { kind: 'aborted', outcome: 'neverStarted' };
 
 export class RemoteTasks {
   readonly engine: string;
@@ -473,16 +471,8 @@ export class RemoteTasks {
   }
 
   #foreign(row: TaskRow): Entry {
-    const entry: Entry = {
-      row,
-      owner: nobody,
-      state: 'claiming',
-      aborting: false,
-      unlisted: 0,
-      unpushed: null,
-      foreign: true,
-      overdue: false,
-    };
+    const entry = newEntry(row, nobody, 'claiming');
+    entry.foreign = true;
     entry.owner = this.#ownerOf(entry);
     this.#table.add(entry);
     return entry;

@@ -167,6 +167,8 @@ class Session {
   readonly #data: SocketData;
   readonly #helloTimer: TimerHandle;
   #link: WorkerLink | null = null;
+  /** Of a hello that the gate has not answered. */
+  #coming: WorkerLink | null = null;
   #calls = 0;
   #partChars = 0;
   /** What it holds as far as this socket knows, and of how many of them each execution is. */
@@ -255,10 +257,20 @@ class Session {
     // What was pushed on this connection is on its way, though the hello may not know of it yet.
     const listed = new Map([...this.#pushed].map(([id, { token }]) => [id, token]));
     for (const task of hello.held) listed.set(task.taskId, task.token);
-    this.#link = link;
     this.#present.set(hello.workerId, this);
     const tasks = [...listed].map(([id, token]) => ({ taskId: id, token }));
-    const keep = await gate.connected(link, tasks);
+    this.#coming = link;
+    let keep: string[];
+    try {
+      keep = await gate.connected(link, tasks);
+      // What it says meanwhile is said on its link before.
+      this.#link = link;
+    } catch (error) {
+      if (before !== undefined && this.#present.get(hello.workerId) === this) this.#present.set(hello.workerId, before);
+      throw error;
+    } finally {
+      if (this.#coming === link) this.#coming = null;
+    }
     if (before !== undefined && before !== this) before.#socket.disconnect(true);
     for (const id of keep) {
       const token = listed.get(id);
@@ -398,9 +410,11 @@ class Session {
 
   #disconnected(): void {
     this.#options.context.clock.clearTimer(this.#helloTimer);
-    if (this.#link === null) return;
-    if (this.#present.get(this.#link.workerId) === this) this.#present.delete(this.#link.workerId);
-    this.#options.gate.disconnected(this.#link);
+    for (const link of new Set([this.#link, this.#coming])) {
+      if (link === null) continue;
+      if (this.#present.get(link.workerId) === this) this.#present.delete(link.workerId);
+      this.#options.gate.disconnected(link);
+    }
   }
 }
 

@@ -160,7 +160,7 @@ export async function openGateWorld(times: WorkerTimes = quick): Promise<GateWor
   async function start(): Promise<RunningServer> {
     return createServer({
       store,
-      engine: new FakeEngine(store, bus as never),
+      engine: Object.assign(new FakeEngine(store, bus as never), { allWorkers: () => gate.workers() }),
       bus,
       workers: gate,
       workerTimes: times,

@@ -334,6 +334,49 @@ describe('the namespaces of workers and agents', () => {
     });
   });
 
+  it('speak on the link of their last answered hello while the next one waits', async () => {
+    const { key } = await world.key('worker');
+    const socket = await world.connect('/workers', { token: key });
+    await ask(socket, 'worker.hello', hello);
+    const [first] = world.gate.links;
+    let answer = (_keep: string[]): void => undefined;
+    world.gate.keep = () => new Promise((resolve) => (answer = resolve));
+    const again = ask(socket, 'worker.hello', { ...hello, slots: 1 });
+    await until(() => world.gate.links.length === 2, 'the second hello is there');
+    await ask(socket, 'task.result', { taskId: 'x/a/-/1', token: 't', report: { kind: 'lost' } });
+    answer([]);
+    expect((await again).ok).to.equal(true);
+    await ask(socket, 'task.result', { taskId: 'x/a/-/2', token: 't', report: { kind: 'lost' } });
+    expect(world.gate.results.map(({ link }) => link)).to.deep.equal([first, world.gate.links[1]]);
+  });
+
+  it('are gone also where their hello was not answered yet', async () => {
+    const { key } = await world.key('worker');
+    const socket = await world.connect('/workers', { token: key });
+    world.gate.keep = () => new Promise(() => undefined);
+    void ask(socket, 'worker.hello', hello).catch(() => undefined);
+    await until(() => world.gate.links.length === 1, 'the hello is there');
+    socket.disconnect();
+    await until(() => world.gate.gone.length === 1, 'its end is told');
+    expect(world.gate.gone).to.deep.equal(world.gate.links);
+  });
+
+  it('keep their id where the hello of another connection failed', async () => {
+    const { key } = await world.key('worker');
+    const socket = await world.connect('/workers', { token: key });
+    await ask(socket, 'worker.hello', hello);
+    world.gate.keep = () => Promise.reject(new Error('the store is away'));
+    const second = await world.connect('/workers', { token: key });
+    expect((await ask(second, 'worker.hello', hello)).ok).to.equal(false);
+    expect(socket.connected).to.equal(true);
+    const other = await world.connect('/workers', { token: (await world.key('worker')).key });
+    expect((await ask(other, 'worker.hello', hello)).error?.code).to.equal('FS_CONFLICT');
+    second.disconnect();
+    await pause(30);
+    expect(world.gate.gone).to.deep.equal([]);
+    expect((await ask(other, 'worker.hello', hello)).error?.code).to.equal('FS_CONFLICT');
+  });
+
   it('hear no stop as an agent, which nobody can cancel', async () => {
     const { key } = await world.key('agent');
     const agent = await world.connect('/agents', { token: key });
