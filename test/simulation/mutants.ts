@@ -102,13 +102,6 @@ export const mutants: Mutant[] = [
     ],
   },
   mutant(
-    'epoch-filter',
-    'a former owner commits',
-    STORE,
-    'header.owner.epoch !== commit.epoch || header.v !== commit.v - 1',
-    'header.v !== commit.v - 1',
-  ),
-  mutant(
     'fence',
     'an engine whose lease ran out goes on',
     MEMBERSHIP,
@@ -225,6 +218,13 @@ export const mutants: Mutant[] = [
  * not lead there often enough. Run by name.
  */
 export const unnoticed: Mutant[] = [
+  mutant(
+    'epoch-filter',
+    'a former owner commits',
+    STORE,
+    'header.owner.epoch !== commit.epoch || header.v !== commit.v - 1',
+    'header.v !== commit.v - 1',
+  ),
   mutant(
     'unsaved-before-stop',
     'what was not durable stays when a stop comes',
