@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { MongoClient } from 'mongodb';
 import type { Socket } from 'socket.io-client';
 import { createMongoStore } from '../../src/adapters/mongo/store.ts';
 import type { ExecutionStore } from '../../src/ports/store.ts';
@@ -169,6 +170,26 @@ describe('several engines in processes of their own', function () {
       const refused = await other.http('POST', `/api/executions/${id}/inspections`);
       expect([refused.status, refused.data.code]).to.deep.equal([409, 'FS_CONFLICT']);
       expect(refused.data.details).to.deep.equal({ engine: await engines.idOf(owner), url: owner.url });
+    });
+
+    it('send at most four commands a second each while nothing happens, whatever they hold', async () => {
+      const hold = { name: 'idle', nodes: { wait: { type: 'hold', trigger: 'go' } } };
+      for (const server of engines.all) {
+        const id = await server.run(hold);
+        await server.record(id, (record) => record.nodes.wait?.status === 'Held');
+      }
+      const seconds = 8;
+      const client = new MongoClient(uri);
+      try {
+        await client.db().command({ profile: 2 });
+        await new Promise((resolve) => setTimeout(resolve, seconds * 1_000));
+        await client.db().command({ profile: 0 });
+        const own = { appName: /^fullstop/, op: { $ne: 'getmore' } };
+        const sent = await client.db().collection('system.profile').countDocuments(own);
+        expect(sent / seconds / engines.all.length).to.be.within(0.5, 4);
+      } finally {
+        await client.close();
+      }
     });
 
     it('are a new engine each when they slept past their lease, and lose nothing', async () => {
