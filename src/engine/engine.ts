@@ -536,6 +536,8 @@ class Engine implements EngineApi, HostEnvironment {
     if (this.#closed) return;
     this.log.error({ engine: this.id, why }, 'this engine gives up what it owned');
     this.#close();
+    this.#parked.clear();
+    this.#pursued.clear();
     this.#tellGone('fenced');
   }
 
@@ -925,6 +927,7 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** A STOP from the bus: only the owner acts, and on what the store says. */
   #heardStop(id: string): void {
+    if (this.#closed || this.lapsed()) return;
     this.dispatcher.remote?.stopHeard(id);
     const host = this.#hosts.get(id);
     const parked = this.#parked.get(id);

@@ -77,8 +77,10 @@ describe('an engine among several that', () => {
 
   describe('stood still for longer than its lease', () => {
     it('does nothing when it wakes: it owns nothing any more, and says so once', async () => {
-      const called = await engines.run(a, CALL);
       const held = await engines.run(a, HELD);
+      await engines.live(15_000);
+      expect(a.engine.describe().executions.parked).to.equal(1);
+      const called = await engines.run(a, CALL);
       await standStill(a, 15_000);
       expect((await header(called)).owner).to.deep.include({ epoch: 2 });
       expect(await ownerOf(held)).to.not.equal(a);
