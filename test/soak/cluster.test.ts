@@ -17,7 +17,7 @@ import { seededRandom, seedOfRun } from '../support/seeds.ts';
 import { type Data, type HttpAnswer, type ServerProcess, until } from '../support/server-process.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
 
-const SPAN_MS = Number(process.env.SOAK_MS ?? 210_000);
+const SPAN_MS = Number(process.env.SOAK_MS ?? 150_000);
 const ROUNDS_MIN = 30;
 const CLIENTS = 6;
 /** Longer than an engine's lease. */
