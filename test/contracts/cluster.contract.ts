@@ -296,7 +296,6 @@ export function clusterStoreContract(name: string, open: () => Promise<OpenedClu
         const fenced = { kind: 'refused', why: 'fenced' };
         expect(await store.commit(commit(a, { v: 2 }))).to.deep.equal(fenced);
         expect(await store.commit(finalCommit(b))).to.deep.equal(fenced);
-        // Its reply was lost, and the execution has another owner since: whether it was applied does not matter.
         expect(await store.commit(commit(a, { v: 2, epoch: 2 }))).to.deep.equal({ kind: 'committed' });
         expect(await store.commit(finalCommit(b, { epoch: 2 }))).to.deep.equal({ kind: 'committed' });
       });
