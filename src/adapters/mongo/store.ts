@@ -53,6 +53,7 @@ import {
 } from './documents.ts';
 import { descendantsOf } from './family.ts';
 import { filterOf } from './filter.ts';
+import { Lanes } from './lanes.ts';
 import { recoverableOf } from './recoverable.ts';
 import { type Collections, collectionsOf, LIVE_INDEX, prepare } from './schema.ts';
 import { Tasks } from './tasks.ts';
@@ -86,6 +87,7 @@ export class MongoExecutionStore implements ExecutionStore {
   readonly #tasks: Tasks;
   readonly #definitions: Definitions;
   readonly #deletions: Deletions;
+  readonly #auditLanes: Lanes<AuditDocument>;
 
   constructor({ uri, database }: MongoStoreOptions) {
     this.#connection = new Connection({ uri, database: database ?? databaseOf(uri) });
@@ -104,6 +106,7 @@ export class MongoExecutionStore implements ExecutionStore {
     this.#tasks = new Tasks({ connection, collections, texts: this.#texts, lanes: this.#commits.lanes });
     this.#definitions = new Definitions(connection, collections);
     this.#deletions = new Deletions(connection, collections, this.#texts);
+    this.#auditLanes = new Lanes(connection, collections.audit);
     this.cluster = new MongoClusterStore({
       connection,
       collections,
@@ -518,15 +521,16 @@ export class MongoExecutionStore implements ExecutionStore {
   // Audit, keys, settings
 
   async appendAudit(entry: AuditItem): Promise<void> {
-    const { id, project, outcome } = entry;
-    const body = JSON.stringify(entry);
-    await this.#connection.run(() =>
-      this.#collections.audit.updateOne({ _id: id }, { $setOnInsert: { project, outcome, body } }, { upsert: true }),
-    );
+    const { id: _id, project, outcome } = entry;
+    const document = { _id, project, outcome, body: JSON.stringify(entry) };
+    // Every start has one: they share bulk writes.
+    if (await this.#auditLanes.write({ insertOne: { document } })) return;
+    const { audit } = this.#collections;
+    await this.#connection.run(() => audit.updateOne({ _id }, { $setOnInsert: document }, { upsert: true }));
   }
 
   async completeAudit(id: string, outcome: string): Promise<void> {
-    await this.#connection.run(() => this.#collections.audit.updateOne({ _id: id }, { $set: { outcome } }));
+    await this.#auditLanes.write({ updateOne: { filter: { _id: id }, update: { $set: { outcome } } } });
   }
 
   async listAudit(
