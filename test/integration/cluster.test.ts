@@ -278,7 +278,12 @@ describe('several engines in processes of their own', function () {
         for (const id of called) {
           await until(
             'its owner',
-            async () => (await ownerOf(id)) !== drained,
+            // In between it has none among those that are there.
+            () =>
+              ownerOf(id).then(
+                (owner) => owner !== drained,
+                () => false,
+              ),
             (moved) => moved,
           );
           const open = await endpoint.calling(id, (calls) => calls.some(({ end }) => end === null));
