@@ -579,8 +579,9 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   /** Renders a restored node's `with` again: its inputs have not changed. */
-  #prepareAgain(slot: Slot, then: () => void): void {
+  #prepareAgain(slot: Slot, then: () => void, otherwise: () => void = () => undefined): void {
     const fail = (error: unknown): void => {
+      otherwise();
       if (slot.actor !== null && !slot.settled) {
         this.deliver(slot, {
           type: 'work.failed',
@@ -595,7 +596,10 @@ export class ExecutionHost implements ExecutionEdge {
       settle(
         this.#payload(slot),
         (payload) => {
-          if (slot.settled || this.over) return;
+          if (slot.settled || this.over) {
+            otherwise();
+            return;
+          }
           slot.payload = payload;
           then();
         },
@@ -891,6 +895,16 @@ export class ExecutionHost implements ExecutionEdge {
     const taken = slot.stage !== 'aborting';
     if (!taken) this.#countDiscarded(report);
     this.#desk.noteEnded(id, report);
+    if (taken && report.kind !== 'completed' && slot.payload === null) {
+      // Just restored: the attempt that may follow at once needs its `with`.
+      return new Promise((resolve) => {
+        const take = (): void => {
+          this.#take(slot, id, report);
+          resolve(this.#durable());
+        };
+        this.#prepareAgain(slot, take, () => resolve(false));
+      });
+    }
     this.#take(slot, id, report);
     return taken ? this.#durable() : Promise.resolve(false);
   }
