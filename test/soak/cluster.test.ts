@@ -11,7 +11,7 @@ import { callFaults, followUpFaults, listAll, promiseFaults, type Reader, see } 
 import { Load, loadWorkflows, type Target } from '../integration/crash-load.ts';
 import { changeFaults, familyFaults, faultsOf, type Seen } from '../support/check-invariants.ts';
 import { Endpoint } from '../support/endpoint.ts';
-import { Engines } from '../support/engines.ts';
+import { EngineProcesses } from '../support/engine-processes.ts';
 import { mongoOrSkip, type TestMongo } from '../support/mongo.ts';
 import { seededRandom, seedOfRun } from '../support/seeds.ts';
 import { type Data, type HttpAnswer, type ServerProcess, until } from '../support/server-process.ts';
@@ -29,10 +29,10 @@ const SETTLED_MS = 120_000;
 
 /** Whichever engine answers, another one each time. */
 class AnyEngine implements Target, Reader {
-  readonly #engines: Engines;
+  readonly #engines: EngineProcesses;
   #turn = 0;
 
-  constructor(engines: Engines) {
+  constructor(engines: EngineProcesses) {
     this.#engines = engines;
   }
 
@@ -72,7 +72,7 @@ class AnyEngine implements Target, Reader {
 describe('three engines on a replica set, under everything at once', () => {
   let mongo: TestMongo;
   let endpoint: Endpoint;
-  let engines: Engines;
+  let engines: EngineProcesses;
   let load: Load | null = null;
   const workers: (WorkerProcess | null)[] = [];
 
@@ -80,7 +80,7 @@ describe('three engines on a replica set, under everything at once', () => {
     mongo = await mongoOrSkip(this, { members: 3, own: true });
     endpoint = await Endpoint.start();
     // Few slots of their own: the workers get their share.
-    engines = await Engines.start({
+    engines = await EngineProcesses.start({
       uri: mongo.uriOf(mongo.freshDatabase()),
       env: { FULLSTOP_HTTP_ALLOW: endpoint.host, FULLSTOP_SLOTS: '3', FULLSTOP_LOG: 'error' },
     });
