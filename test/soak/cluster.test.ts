@@ -110,6 +110,17 @@ describe('three engines on a replica set, under everything at once', () => {
     }
   }
 
+  /** What an engine answered with FS_INTERNAL, as its log has it. */
+  function failedRequests(): string[] {
+    return engines.all.flatMap((server, index) =>
+      server.log
+        .split('\n')
+        .filter((line) => line.includes('"request failed"') || line.includes('"call failed"'))
+        .slice(-3)
+        .map((line) => `engine ${index}: ${line.slice(0, 2_000)}`),
+    );
+  }
+
   async function startWorker(at: number): Promise<WorkerProcess> {
     const urls = engines.all.filter((server) => server.running && server.url !== '').map((server) => server.url);
     const first = urls.splice(at % Math.max(1, urls.length), 1);
@@ -252,7 +263,8 @@ describe('three engines on a replica set, under everything at once', () => {
     await Promise.all(healing);
     if (broken !== null) {
       tellLogs();
-      throw broken;
+      // What the engines said of it goes with the failure: that is what is read of a run long past.
+      throw new Error([`SEED=${seed}: ${(broken as Error).message}`, ...failedRequests()].join('\n'), { cause: broken });
     }
     running.end();
     const late = sleep(SETTLED_MS, 'late', { ref: false });
