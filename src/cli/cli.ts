@@ -111,14 +111,20 @@ export function clientConfig(terminal: Terminal, options: CommonOptions): Client
   });
 }
 
+/** What the reader of a terminal does about a missing or unknown key. */
+export function unknownKey(
+  error: unknown,
+  { url, key, keyFrom }: Pick<ClientConfig, 'url' | 'key' | 'keyFrom'>,
+): FullstopError {
+  const remedy =
+    key === null
+      ? 'needs a key: set FULLSTOP_KEY, or on its machine run this where its data directory is (or set FULLSTOP_DATA)'
+      : `refused the key from the ${keyFrom}: set FULLSTOP_KEY to one that it knows`;
+  return new FullstopError('FS_UNAUTHENTICATED', `${url} ${remedy}`, { cause: error });
+}
+
 function withRemedy(error: unknown, config: ClientConfig): unknown {
-  if (hasCode(error, 'FS_UNAUTHENTICATED')) {
-    const remedy =
-      config.key === null
-        ? 'needs a key: set FULLSTOP_KEY, or on its machine run this where its data directory is (or set FULLSTOP_DATA)'
-        : `refused the key from the ${config.keyFrom}: set FULLSTOP_KEY to one that it knows`;
-    return new FullstopError('FS_UNAUTHENTICATED', `${config.url} ${remedy}`, { cause: error });
-  }
+  if (hasCode(error, 'FS_UNAUTHENTICATED')) return unknownKey(error, config);
   if (!hasCode(error, 'FS_UNAVAILABLE')) return error;
   const remedy = {
     flag: 'check --url',
@@ -138,7 +144,7 @@ export function exitCodeOf(error: unknown): number {
   return hasCode(error, 'FS_NOT_FOUND') ? exit.notFound : exit.failed;
 }
 
-/** One line on stderr that says what to do; with --json the error itself on stdout. */
+/** One line on stderr that says what to do, and the code to look up; with --json the error itself on stdout. */
 export function report(terminal: Terminal, error: unknown, json: boolean): void {
   if (error instanceof Interrupted) return;
   if (json) {
@@ -149,5 +155,11 @@ export function report(terminal: Terminal, error: unknown, json: boolean): void 
     terminal.out(`${JSON.stringify({ error: { code, message: messageOf(error), details } }, null, 2)}\n`);
     return;
   }
-  terminal.err(`${paint(terminal, 'red', 'fullstop:', 'err')} ${plain(messageOf(error))}\n`);
+  terminal.err(`${paint(terminal, 'red', 'fullstop:', 'err')} ${plain(withCode(error))}\n`);
+}
+
+/** The message, and the code under which docs/errors.md has more. */
+export function withCode(error: unknown): string {
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' && code.startsWith('FS_') ? `${messageOf(error)} (${code})` : messageOf(error);
 }

@@ -1,23 +1,24 @@
 /** What `fullstop worker` and `fullstop agent` share: a process that takes tasks until it is told to end. */
 import type { Logger } from 'pino';
-import { type LogLevel, type Setting, settings } from '../config.ts';
-import { FullstopError } from '../errors.ts';
+import { type ClientConfig, type LogLevel, type Setting, settings } from '../config.ts';
+import { FullstopError, hasCode } from '../errors.ts';
 import type { Clock } from '../ports/clock.ts';
 import type { RunningWorker } from '../worker/worker.ts';
-import { type Cli, type CommonOptions, clientConfig, exit, UsageError } from './cli.ts';
+import { type Cli, type CommonOptions, clientConfig, exit, UsageError, unknownKey } from './cli.ts';
 import { plain } from './terminal.ts';
 import { parseCount } from './values.ts';
 
 export interface WorkerProcess {
   url: string;
   key: string;
+  keyFrom: ClientConfig['keyFrom'];
   clock: Clock;
   logger: Logger;
 }
 
 /** Where to work and with which key. @throws FS_UNAUTHENTICATED when there is none */
 export async function prepareProcess(cli: Cli, options: CommonOptions, level: LogLevel): Promise<WorkerProcess> {
-  const { url, urls = [url], key } = clientConfig(cli.terminal, options);
+  const { url, urls = [url], key, keyFrom } = clientConfig(cli.terminal, options);
   if (key === null) {
     throw new FullstopError('FS_UNAUTHENTICATED', `${url} needs a key: set FULLSTOP_KEY to one that an admin made`);
   }
@@ -25,7 +26,7 @@ export async function prepareProcess(cli: Cli, options: CommonOptions, level: Lo
     import('pino'),
     import('../adapters/system/clock.ts'),
   ]);
-  return { url: urls.join(','), key, clock: systemClock, logger: pino({ level }, destination(2)) };
+  return { url: urls.join(','), key, keyFrom, clock: systemClock, logger: pino({ level }, destination(2)) };
 }
 
 /**
@@ -35,7 +36,13 @@ export async function prepareProcess(cli: Cli, options: CommonOptions, level: Lo
 export async function workUntilTold(
   cli: Cli,
   start: () => RunningWorker,
-  { drainMs, json, url, text, facts }: { drainMs: number; json: boolean; url: string; text: string; facts: object },
+  {
+    drainMs,
+    json,
+    process: { url, key, keyFrom },
+    text,
+    facts,
+  }: { drainMs: number; json: boolean; process: WorkerProcess; text: string; facts: object },
 ): Promise<number> {
   let signals = 0;
   let tell = (): void => {};
@@ -58,7 +65,7 @@ export async function workUntilTold(
     announce().catch(() => undefined);
     const end = await Promise.race([told, worker.refused]);
     await worker.close(end === 'told' ? drainMs : 0);
-    if (end !== 'told') throw end;
+    if (end !== 'told') throw hasCode(end, 'FS_UNAUTHENTICATED') ? unknownKey(end, { url, key, keyFrom }) : end;
   } finally {
     done();
   }

@@ -146,7 +146,7 @@ describe('command line', () => {
           throw new FullstopError(code, 'expected something else');
         };
         expect(await run('stop', ID)).to.equal(expected);
-        expect(terminal.stderr).to.equal('fullstop: expected something else\n');
+        expect(terminal.stderr).to.equal(`fullstop: expected something else (${code})\n`);
       });
     }
 
@@ -178,11 +178,15 @@ describe('command line', () => {
     it('say in one line that nothing listens, and what to do', async () => {
       await server.close();
       expect(await run('ps')).to.equal(1);
-      expect(terminal.stderr).to.equal(`fullstop: nothing listens at ${server.url}: check FULLSTOP_URL\n`);
+      expect(terminal.stderr).to.equal(
+        `fullstop: nothing listens at ${server.url}: check FULLSTOP_URL (FS_UNAVAILABLE)\n`,
+      );
       terminal = scripted({ FULLSTOP_DATA: directory });
       writeFileSync(join(directory, 'server.json'), JSON.stringify({ url: server.url, pid: 1 }));
       expect(await run('ps')).to.equal(1);
-      expect(terminal.stderr).to.equal(`fullstop: nothing listens at ${server.url}: start it with npm start\n`);
+      expect(terminal.stderr).to.equal(
+        `fullstop: nothing listens at ${server.url}: start it with npm start (FS_UNAVAILABLE)\n`,
+      );
     });
 
     it('say that the key is missing or wrong, and what to do', async () => {
@@ -210,7 +214,7 @@ describe('command line', () => {
         throw new FullstopError('FS_NOT_FOUND', 'a\u001b[2Jb\nc');
       };
       await run('show', ID);
-      expect(terminal.stderr).to.equal('fullstop: a [2Jb c\n');
+      expect(terminal.stderr).to.equal('fullstop: a [2Jb c (FS_NOT_FOUND)\n');
     });
 
     it('suggest the verb that was meant', async () => {
@@ -371,6 +375,23 @@ describe('command line', () => {
       expect(first).to.match(new RegExp(`^${ID}  scan +Running`));
       expect(second).to.match(/Failed .* boom$/);
       expect(terminal.stdout).to.not.contain('\u001b');
+    });
+
+    it('shows a stopped one as Failed with the marker, and one whose stop is under way as Stopping', async () => {
+      const stop = { requestId: OTHER_ID, requestedAt: '2026-01-01T00:00:00.000Z' };
+      server.handlers['execution.list'] = () => ({
+        items: [item({ ...stopped(), id: ID }), item({ id: OTHER_ID, stop })],
+        nextCursor: null,
+      });
+      expect(await run('ps')).to.equal(0);
+      const [, first, second] = terminal.stdout.split('\n');
+      expect(first).to.match(/ {2}Failed .* workflow stopped by user$/);
+      expect(second).to.match(/ {2}Stopping /);
+    });
+
+    it('says how to list the stopped ones to whoever takes it for a status', async () => {
+      expect(await run('ps', '--status', 'stopped')).to.equal(2);
+      expect(terminal.stderr).to.contain('ps --stopped');
     });
 
     it('-q prints ids, page by page up to the limit', async () => {
@@ -644,7 +665,7 @@ describe('command line', () => {
     expect(server.payloads('execution.trigger')).to.deep.equal([{ id: ID, name: 'approve', payload: { by: 'me' } }]);
   });
 
-  it('validate prints every fault with its line and exits 1', async () => {
+  it('validate, save and run print every fault of a file with its line and exit 1', async () => {
     server.handlers['workflow.save'] = () => {
       throw new FullstopError('FS_INVALID', 'two faults', {
         details: {
@@ -656,11 +677,18 @@ describe('command line', () => {
       });
     };
     const path = file('scan.yaml', 'name: scan\n');
-    expect(await run('validate', path)).to.equal(1);
-    expect(server.payloads('workflow.save')).to.deep.equal([{ definition: 'name: scan\n', dryRun: true }]);
-    expect(terminal.stderr).to.equal(
-      `${path}:4: nodes.a.needs[0]: unknown node\n${path}: a cycle\n2 faults; nothing was saved\n`,
-    );
+    for (const verb of ['validate', 'save', 'run']) {
+      terminal.stderr = '';
+      expect(await run(verb, path)).to.equal(1);
+      expect(terminal.stderr).to.equal(
+        `${path}:4: nodes.a.needs[0]: unknown node\n${path}: a cycle\n2 faults; nothing was saved\n`,
+      );
+      terminal.stdout = '';
+      expect(await run(verb, path, '--json')).to.equal(1);
+      expect(JSON.parse(terminal.stdout).error.details.faults).to.have.length(2);
+    }
+    expect(server.payloads('workflow.save')[0]).to.deep.equal({ definition: 'name: scan\n', dryRun: true });
+    expect(server.payloads('execution.start')).to.deep.equal([]);
   });
 
   it('keys create prints the key alone on stdout', async () => {

@@ -95,6 +95,23 @@ describe('fullstop serve', () => {
     expect(third.stderr).to.match(new RegExp(`^fullstop: port ${port} of 127.0.0.1 is taken: .*--port.*\\n$`));
   });
 
+  it('tells a worker and an agent with an unknown key in their terms what to do', async () => {
+    await serve();
+    for (const args of [['worker'], ['agent', '--pool', 'yard', '--allow', 'true']]) {
+      const refused = fullstop(args, { FULLSTOP_KEY: 'fs_nobody', FULLSTOP_LOG: 'silent' });
+      expect(await refused.exit).to.deep.equal([1, null]);
+      expect(refused.stderr).to.match(
+        /^fullstop: http:\S+ refused the key from the environment: set FULLSTOP_KEY .* \(FS_UNAUTHENTICATED\)\n$/,
+      );
+    }
+  });
+
+  it('tells a worker what a capability needs that it does not have', async () => {
+    const worker = fullstop(['worker', '--capabilities', 'ai,http'], { FULLSTOP_KEY: 'fs_nobody' });
+    expect(await worker.exit).to.deep.equal([2, null]);
+    expect(worker.stderr).to.contain('expected some of http, found ai, which needs FULLSTOP_MODELS');
+  });
+
   describe('while an attempt runs', () => {
     let endpoint: Server;
     let asked: Promise<unknown>;

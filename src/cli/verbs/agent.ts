@@ -47,7 +47,8 @@ workflow. A second one ends it at once.`,
         const slots = parseSlots(slotsText, workerProtocol.slotsMax);
         const tools = parseNames('--allow', allow);
         const { startAgent } = await import('../../agent/agent.ts');
-        const { url, key, clock, logger } = await prepareProcess(cli, options, config.logLevel);
+        const process = await prepareProcess(cli, options, config.logLevel);
+        const { url, key, clock, logger } = process;
         return workUntilTold(
           cli,
           () =>
@@ -65,7 +66,7 @@ workflow. A second one ends it at once.`,
           {
             drainMs: config.drainMs,
             json: options.json === true,
-            url,
+            process,
             text: `picks up tasks of pool ${pool} of ${url}: ${tools.join(', ')}`,
             facts: { pool, tools, slots },
           },

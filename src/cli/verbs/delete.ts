@@ -1,4 +1,4 @@
-import { type CommonOptions, type Define, exit, exitCodeOf, report, spell } from '../cli.ts';
+import { type CommonOptions, type Define, exit, exitCodeOf, report, spell, withCode } from '../cli.ts';
 import { count } from '../table.ts';
 
 interface Options extends CommonOptions {
@@ -31,7 +31,7 @@ export const define: Define = (command, cli) => {
               if (!options.json) cli.line(`${id}  deleted`);
             } catch (error) {
               if (ids.length === 1) throw error;
-              report(cli.terminal, new Error(`${id}: ${(error as Error).message}`), false);
+              report(cli.terminal, new Error(`${id}: ${withCode(error)}`), false);
               code ||= exitCodeOf(error);
             }
           }

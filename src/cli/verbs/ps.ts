@@ -73,7 +73,9 @@ export const statuses: readonly ExecutionStatus[] = ['Pending', 'Running', 'Comp
 export function parseStatus(text: string, allowed: readonly ExecutionStatus[] = statuses): ExecutionStatus {
   const status = allowed.find((known) => known.toLowerCase() === text.toLowerCase());
   if (status === undefined)
-    throw new UsageError(`--status: expected ${allowed.join(', ')}, found ${JSON.stringify(text)}`);
+    throw new UsageError(
+      `--status: expected ${allowed.join(', ')}, found ${JSON.stringify(text)}${/^stopped$/i.test(text) ? ': ps --stopped lists what a person stopped' : ''}`,
+    );
   return status;
 }
 
@@ -98,13 +100,13 @@ const columns: Column<ExecutionItem>[] = [
   { title: 'WORKFLOW', cell: ({ workflow }) => workflow.name, flex: true },
   {
     title: 'STATUS',
-    cell: ({ status, stoppedByUser, stop }) =>
-      stoppedByUser ? 'Stopped' : stop !== null && status !== 'Failed' ? 'Stopping' : status,
+    cell: ({ status, stoppedByUser, stop, endedAt }) =>
+      !stoppedByUser && stop !== null && endedAt === null ? 'Stopping' : status,
     style: ({ status, stoppedByUser }) => statusStyle(status, stoppedByUser),
   },
   { title: 'CREATED', cell: ({ createdAt }) => ago(createdAt) },
   { title: 'TOOK', cell: ({ startedAt, endedAt }) => took(startedAt, endedAt) },
-  { title: 'ERROR', cell: ({ error, stoppedByUser }) => (stoppedByUser ? '' : (error ?? '')), flex: true },
+  { title: 'ERROR', cell: ({ error }) => error ?? '', flex: true },
 ];
 
 export function executionTable(terminal: Terminal, items: readonly ExecutionItem[]): string {
@@ -170,14 +172,7 @@ async function watch(
 }
 
 const changeLine = (item: ExecutionItem): string =>
-  [
-    item.id,
-    item.workflow.name,
-    item.stoppedByUser ? 'Stopped' : item.status,
-    item.stoppedByUser ? '' : (item.error ?? ''),
-  ]
-    .join('  ')
-    .trimEnd();
+  [item.id, item.workflow.name, item.status, item.error ?? ''].join('  ').trimEnd();
 
 /** The filters that a change can be held against here; the server has held the list against all. */
 function matches(item: ExecutionItem, options: Options): boolean {

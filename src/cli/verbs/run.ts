@@ -3,6 +3,7 @@ import { parse } from 'yaml';
 import type { Client, ExecutionEvent, ExecutionResult, Json } from '../../client/index.ts';
 import { messageOf } from '../../errors.ts';
 import { type Cli, type CommonOptions, type Define, exit, Interrupted, spell, UsageError } from '../cli.ts';
+import { printFaults } from '../definition-faults.ts';
 import { span, statusStyle } from '../table.ts';
 import { paint, plain } from '../terminal.ts';
 import { parseLabels, parsePairs, readText, repeat } from '../values.ts';
@@ -51,8 +52,14 @@ Prints the execution's id, with --wait its outputs. With --wait the exit code is
         return cli.withClient(options, async (client) => {
           let workflow = target;
           if (text !== null) {
-            const saved = await client.workflows.save(text, inProject);
-            workflow = `${saved.name}@${saved.hash}`;
+            try {
+              const saved = await client.workflows.save(text, inProject);
+              workflow = `${saved.name}@${saved.hash}`;
+            } catch (error) {
+              const code = printFaults(cli, target, error, options.json === true);
+              if (code === null) throw error;
+              return code;
+            }
           }
           const execution = await client.executions.start({
             ...inProject,

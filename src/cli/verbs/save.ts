@@ -27,7 +27,7 @@ export const define: Define = (command, cli) => {
             else cli.line(`${saved.name}, version ${saved.version}: ${spell(`run ${saved.name}`)}`);
             return exit.ok;
           } catch (error) {
-            const code = options.json ? null : printFaults(cli, file, error);
+            const code = printFaults(cli, file, error, options.json === true);
             if (code === null) throw error;
             return code;
           }

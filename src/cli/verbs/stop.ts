@@ -10,6 +10,7 @@ import {
   report,
   spell,
   UsageError,
+  withCode,
 } from '../cli.ts';
 import { count, span } from '../table.ts';
 import { plain } from '../terminal.ts';
@@ -123,7 +124,7 @@ async function stopByIds(
   if (!options.json) {
     for (const outcome of outcomes) {
       if ('answer' in outcome) cli.line(`${outcome.id}  ${outcome.answer.status}`);
-      else report(cli.terminal, new Error(`${outcome.id}: ${messageOf(outcome.error)}`), false);
+      else report(cli.terminal, new Error(`${outcome.id}: ${withCode(outcome.error)}`), false);
     }
   }
   const waited = options.wait

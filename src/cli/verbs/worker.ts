@@ -14,6 +14,12 @@ interface Options extends CommonOptions {
 
 const shared = shareSettings(['httpAllow', 'dockerHost', 'images', 'models', 'secrets', 'drainMs', 'logLevel']);
 
+/** Why this machine may not offer what others can. */
+const needs: Readonly<Record<string, string>> = {
+  ai: ', which needs FULLSTOP_MODELS',
+  container: ', which needs FULLSTOP_IMAGES and the socket of Docker or Podman',
+};
+
 export const define: Define = (command, cli) => {
   command
     .option('--capabilities <types>', 'node types that it runs, with commas; default: all that it can')
@@ -59,10 +65,11 @@ A second one ends it at once.`,
         const unknown = offered.filter((type) => !all.has(type));
         if (unknown.length > 0) {
           throw new UsageError(
-            `--capabilities: expected some of ${[...all.keys()].join(', ')}, found ${unknown.join(', ')}`,
+            `--capabilities: expected some of ${[...all.keys()].join(', ')}, found ${unknown.map((type) => `${type}${needs[type] ?? ''}`).join(', ')}`,
           );
         }
-        const { url, key, clock, logger } = await prepareProcess(cli, options, config.logLevel);
+        const process = await prepareProcess(cli, options, config.logLevel);
+        const { url, key, clock, logger } = process;
         const executors = new Map([...all].filter(([type]) => offered.includes(type)));
         await Promise.all([...all].filter(([type]) => !offered.includes(type)).map(([, unused]) => unused.close()));
         const stopReaping =
@@ -85,7 +92,7 @@ A second one ends it at once.`,
           {
             drainMs: config.drainMs,
             json: options.json === true,
-            url,
+            process,
             text: `takes tasks of ${url}: ${offered.join(', ')}, ${count(slots, 'slot')}`,
             facts: { capabilities: offered, slots },
           },
