@@ -80,6 +80,8 @@ export class ClusterDuties {
   /** Takeovers that are not taken in to the end. */
   readonly #taking = new Set<{ roots: string[]; from: string[] }>();
   /** Offers of others that are to be accepted. */
+  readonly #toAccept = new Set<string>();
+  /** Of these, those that the store is asked for now. */
   readonly #accepting = new Set<string>();
   #acceptAsked = false;
   /** Own offers, when they were made, and whether every answer of the store on them came. */
@@ -92,6 +94,7 @@ export class ClusterDuties {
       ...options,
       beat: () => options.engine.beat(),
       seen: (view) => this.#seen(view),
+      tellLoad: (executions) => options.bus.tell({ kind: 'engine.load', engine: options.id, executions }),
       fenced: (why) => options.engine.fenced(why),
     });
   }
@@ -143,12 +146,15 @@ export class ClusterDuties {
       case 'engine.gone':
         void this.membership.look().then(() => this.sweepNow());
         return;
+      case 'engine.load':
+        this.membership.heardLoad(hint.engine, hint.executions);
+        return;
       case 'admission.changed':
         void this.membership.look();
         return;
       case 'execution.offered':
         if (hint.engine !== id) return;
-        this.#accepting.add(hint.executionId);
+        this.#toAccept.add(hint.executionId);
         this.#acceptSoon();
         return;
       case 'execution.triggered':
@@ -202,7 +208,7 @@ export class ClusterDuties {
     const waiting = await cluster.waiting(id, WAITING_MAX);
     if (this.membership.lapsed()) return;
     for (const intent of waiting.intents) this.#engine.stopped(intent);
-    for (const executionId of waiting.offered) this.#accepting.add(executionId);
+    for (const executionId of waiting.offered) this.#toAccept.add(executionId);
     // One that is still on its way into memory may have been read before its trigger was stored.
     const inHand = waiting.triggers.filter(({ executionId }) => this.#engine.has(executionId));
     for (const trigger of inHand) this.#engine.triggered(trigger);
@@ -249,7 +255,7 @@ export class ClusterDuties {
   /** What was not answered is tried again with the next sweep. */
   async #acceptAll(): Promise<void> {
     if (this.#engine.draining()) return;
-    const ids = [...this.#accepting];
+    const ids = [...this.#toAccept];
     for (let from = 0; from < ids.length; from += ACCEPT_BATCH) {
       const outcomes = await Promise.allSettled(
         ids.slice(from, from + ACCEPT_BATCH).map((executionId) => this.#accept(executionId)),
@@ -260,10 +266,16 @@ export class ClusterDuties {
   }
 
   async #accept(executionId: string): Promise<void> {
+    if (this.#accepting.has(executionId)) return;
     const { cluster, id } = this.#options;
-    const stored = await cluster.acceptOffer(executionId, id);
-    if (stored !== null) await this.#engine.takeIn([stored], false);
-    this.#accepting.delete(executionId);
+    this.#accepting.add(executionId);
+    try {
+      const stored = await cluster.acceptOffer(executionId, id);
+      if (stored !== null) await this.#engine.takeIn([stored], false);
+      this.#toAccept.delete(executionId);
+    } finally {
+      this.#accepting.delete(executionId);
+    }
   }
 
   /** A new execution, should this engine have clearly more to do than another: that one's id. */

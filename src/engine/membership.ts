@@ -12,8 +12,25 @@ const AGAIN_MS = 500;
 const MARGIN_MS = 1_500;
 /** An orphan that its chosen heir has not taken for so long is anybody's. */
 const PATIENCE_MS = 3_000;
+/** Between two words of this engine on how much it has to do, and by how much that must differ from the last one. */
+const TELL_MS = 100;
+const TELL_CHANGE = 16;
+const TELL_SHARE = 0.125;
+/** An engine's word is kept until a heartbeat of it that is surely newer: the age of one is known about so well. */
+const AGE_UNSURE_MS = 500;
 /** Between two looks for what an engine that is gone may still have left, once nothing was found. */
 const LOOK_AGAIN_MS = 10_000;
+
+/** What another engine has to do. */
+interface Load {
+  /** As it said itself. */
+  count: number;
+  saidAtMs: number;
+  /** How it grew until then. */
+  perMs: number;
+  /** What this engine has offered to it since. */
+  offered: number;
+}
 
 export interface MembershipOptions {
   id: string;
@@ -26,6 +43,8 @@ export interface MembershipOptions {
   beat(): EngineBeat;
   /** A newer view of the others. */
   seen(view: ClusterView): void;
+  /** For the others, between two heartbeats: what this engine has to do now. */
+  tellLoad(executions: EngineBeat['executions']): void;
   /** Its lease may have run out, or did: it owns nothing any more. Called once. */
   fenced(why: string): void;
 }
@@ -43,8 +62,10 @@ export class Membership {
   #nextBeat: Timer | null = null;
   #beating: Promise<void> | null = null;
   #closed = false;
-  /** Executions this engine offered to others since the last view, by engine. */
-  readonly #offers = new Map<string, number>();
+  /** Of the others, by engine. */
+  readonly #loads = new Map<string, Load>();
+  /** What this engine had to do when it said so last, heartbeats aside. */
+  #told = { count: 0, atMs: Number.NEGATIVE_INFINITY };
   /** Engines that are gone and of whom nothing was left at the last look: when to look again. */
   readonly #settled = new Map<string, number>();
   /** Orphans that are another's to take, and since when. */
@@ -147,7 +168,9 @@ export class Membership {
     this.#others = view.engines.filter(
       (row) => row.id !== id && row.membership === 'member' && row.silentMs <= row.leaseMs,
     );
-    this.#offers.clear();
+    const ids = new Set(this.#others.map((row) => row.id));
+    for (const known of this.#loads.keys()) if (!ids.has(known)) this.#loads.delete(known);
+    for (const row of this.#others) this.#noteLoad(row.id, loadOf(row.executions), sentAtMs - row.silentMs);
     seen(view);
   }
 
@@ -206,14 +229,57 @@ export class Membership {
   lessLoaded(ownLoad: number): string | null {
     const others = this.#others.filter(({ status }) => status === 'serving');
     if (others.length === 0) return null;
-    const loadOf = (row: EngineRow): number =>
-      row.executions.running + row.executions.pending + (this.#offers.get(row.id) ?? 0);
-    const mean = (others.reduce((sum, row) => sum + loadOf(row), 0) + ownLoad) / (others.length + 1);
+    this.#tellLoad(ownLoad);
+    const nowMs = this.#options.clock.monotonicMs();
+    const loads = others.flatMap(({ id }) => {
+      const load = this.#loads.get(id);
+      return load === undefined ? [] : [{ id, load, count: load.offered + countNow(load, nowMs) }];
+    });
+    const mean = (loads.reduce((sum, { count }) => sum + count, 0) + ownLoad) / (loads.length + 1);
     if (ownLoad <= 1.25 * mean + 16) return null;
-    const least = others.reduce((best, row) => (loadOf(row) < loadOf(best) ? row : best));
-    this.#offers.set(least.id, (this.#offers.get(least.id) ?? 0) + 1);
+    const least = loads.reduce((best, each) => (each.count < best.count ? each : best));
+    least.load.offered += 1;
     return least.id;
   }
+
+  /**
+   * Starts that come to all engines at once would make each believe that the others have nothing to do, until the next
+   * heartbeat, and offer to them what they offer back.
+   */
+  #tellLoad(count: number): void {
+    const { clock, beat, tellLoad } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const { count: before, atMs } = this.#told;
+    if (Math.abs(count - before) < TELL_CHANGE + TELL_SHARE * before || nowMs - atMs < TELL_MS) return;
+    this.#told = { count, atMs: nowMs };
+    tellLoad(beat().executions);
+  }
+
+  /** What another engine says of itself. */
+  heardLoad(id: string, executions: EngineBeat['executions']): void {
+    if (this.#loads.has(id)) this.#setLoad(id, loadOf(executions), this.#options.clock.monotonicMs());
+  }
+
+  #noteLoad(id: string, count: number, saidAtMs: number): void {
+    const known = this.#loads.get(id);
+    if (known === undefined || saidAtMs >= known.saidAtMs + AGE_UNSURE_MS) this.#setLoad(id, count, saidAtMs);
+  }
+
+  #setLoad(id: string, count: number, saidAtMs: number): void {
+    const before = this.#loads.get(id);
+    const perMs =
+      before === undefined ? 0 : Math.max(0, (count - before.count) / Math.max(TELL_MS, saidAtMs - before.saidAtMs));
+    this.#loads.set(id, { count, saidAtMs, perMs, offered: 0 });
+  }
+}
+
+/** One that grew is taken to grow on, to twice as much at most. */
+function countNow({ count, saidAtMs, perMs }: Load, nowMs: number): number {
+  return count + Math.min(count, perMs * Math.max(0, nowMs - saidAtMs));
+}
+
+function loadOf({ running, pending }: EngineBeat['executions']): number {
+  return running + pending;
 }
 
 /**

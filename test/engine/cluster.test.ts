@@ -34,6 +34,7 @@ describe('several engines on one store', () => {
   const silence = (): void => {
     engines.hub.fateOf = () => 'lost';
   };
+  const deferred = () => Promise.withResolvers<void>();
 
   describe('a stop asked of another engine', () => {
     it('is acted on by the owner at once', async () => {
@@ -221,6 +222,53 @@ describe('several engines on one store', () => {
       expect(new Set(owners)).to.deep.equal(new Set([a.engine.id, b.engine.id, c.engine.id]));
       expect(b.work.started.length + c.work.started.length).to.equal(20);
       expect(a.work.started.length + b.work.started.length + c.work.started.length).to.equal(30);
+    });
+
+    it('stays where it was asked for when all engines get as many, between two heartbeats', async () => {
+      const all = await trio();
+      for (let index = 0; index < 100; index += 1) {
+        for (const rig of all) await engines.run(rig, CALL);
+        await engines.live(15);
+      }
+      for (const rig of all) expect(rig.calls.get('acceptOffer')).to.equal(undefined);
+      const told = engines.hub.hints.filter(({ hint }) => hint.kind === 'engine.load');
+      // Ten a second of each at most.
+      expect(told.length)
+        .to.be.greaterThan(10)
+        .and.lessThan(3 * 16);
+    });
+
+    it('stays where it was asked for when another engine had as many lately, and its last word is old', async () => {
+      // Its heartbeats come just before those of the other.
+      const [b, a] = [await start(), await start()];
+      await engines.live(4_000);
+      silence();
+      for (let index = 0; index < 100; index += 1) await engines.run(b, CALL);
+      await engines.live(3_900);
+      expect(b.calls.get('acceptOffer')).to.equal(undefined);
+      for (let index = 0; index < 230; index += 1) await engines.run(a, CALL);
+      await engines.live(3_000);
+      expect(b.calls.get('acceptOffer')).to.equal(undefined);
+    });
+
+    it('that is given to another is taken by one call of the store', async () => {
+      const [a, b, c] = await trio();
+      const answer = deferred();
+      const asked: unknown[] = [];
+      for (const rig of [b, c]) {
+        rig.gate.intervene = ({ method, args }) => {
+          if (method !== 'acceptOffer') return undefined;
+          asked.push(args[0]);
+          return { holdAfter: answer.promise };
+        };
+      }
+      for (let index = 0; index < 60; index += 1) await engines.run(a, CALL);
+      // Two sweeps.
+      await engines.live(2_500);
+      answer.resolve();
+      await engines.live(1_000);
+      expect(asked.length).to.be.greaterThan(5);
+      expect(new Set(asked).size).to.equal(asked.length);
     });
 
     it('that was given to one that never heard of it and cannot take it comes back', async () => {
