@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { expect } from 'chai';
-import { MongoClient } from 'mongodb';
+import { MongoClient, MongoServerClosedError } from 'mongodb';
+import { passes } from '../../src/adapters/mongo/connection.ts';
 import { createMongoStore, type MongoExecutionStore } from '../../src/adapters/mongo/store.ts';
 import { hasCode, messageOf } from '../../src/errors.ts';
 import type { TaskRow } from '../../src/ports/task-queue.ts';
@@ -282,6 +283,41 @@ describe('on one member of MongoDB', () => {
       for (const name of ['executions', 'events', 'results', 'values', 'starts', 'outputs.files', 'outputs.chunks']) {
         expect(await collection(name).countDocuments(), name).to.equal(0);
       }
+    });
+
+    it('reads an execution whole for another engine while its owner replaces big values', async () => {
+      await store.createExecution(newExecution({ id: a }));
+      const other = await open();
+      const big = (n: number): Json => ({ n, text: 'x'.repeat(20_000) });
+      let writing = true;
+      const reading = (async () => {
+        const seen: number[] = [];
+        while (writing) {
+          const found = await other.getExecution(a);
+          const data = found?.nodes[0]?.data as { n: number } | undefined;
+          if (data !== undefined) seen.push(data.n);
+        }
+        return seen;
+      })();
+      reading.catch(() => undefined);
+      try {
+        for (let v = 1; v <= 150; v += 1) {
+          await store.commit(commit(a, { v, nodes: [node('scan', { data: big(v) })], events: [event(v + 1)] }));
+        }
+      } finally {
+        writing = false;
+      }
+      const seen = await reading.finally(() => other.close());
+      expect(seen.length).to.be.above(10);
+      expect(seen).to.deep.equal(seen.toSorted((x, y) => x - y));
+    });
+
+    it('takes what a socket says whose other side has ended for an error that passes', () => {
+      const ended = Object.assign(new Error('This socket has been ended by the other party'), { code: 'EPIPE' });
+      expect(passes(ended)).to.equal(true);
+      expect(passes(new MongoServerClosedError('Server is closed'))).to.equal(true);
+      expect(passes(Object.assign(new Error('no such file'), { code: 'ENOENT' }))).to.equal(false);
+      expect(passes(new TypeError('x is not iterable'))).to.equal(false);
     });
 
     it('stops every child, also those that another engine creates at the same time', async () => {

@@ -264,7 +264,9 @@ describe('three engines on a replica set, under everything at once', () => {
     if (broken !== null) {
       tellLogs();
       // What the engines said of it goes with the failure: that is what is read of a run long past.
-      throw new Error([`SEED=${seed}: ${(broken as Error).message}`, ...failedRequests()].join('\n'), { cause: broken });
+      throw new Error([`SEED=${seed}: ${(broken as Error).message}`, ...failedRequests()].join('\n'), {
+        cause: broken,
+      });
     }
     running.end();
     const late = sleep(SETTLED_MS, 'late', { ref: false });

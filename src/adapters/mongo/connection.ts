@@ -31,11 +31,17 @@ const PAUSE_MAX_MS = 250;
 /** While writes are not taken: how often one is tried, ms. */
 const PROBE_MS = 500;
 
-/** Errors of the server that pass: no primary, a step-down, a shutdown, a timeout, a full disk. */
+/**
+ * Errors of the server that pass: no primary, a step-down, a shutdown, a member that is not ready yet, an interrupted
+ * call or cursor, a snapshot that is gone, a lock, a timeout, a full disk, a shard's moved chunk.
+ */
 const PASSING_CODES = new Set([
-  6, 7, 24, 50, 64, 89, 91, 100, 112, 133, 134, 189, 246, 251, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436,
-  14031,
+  6, 7, 24, 43, 46, 50, 63, 64, 89, 91, 94, 100, 112, 117, 133, 134, 135, 150, 175, 189, 211, 234, 237, 239, 246, 249,
+  251, 262, 267, 279, 290, 317, 365, 9001, 10058, 10107, 11600, 11601, 11602, 13388, 13435, 13436, 14031,
 ]);
+/** Of the driver: a pool or server that it dropped while the call was on its way there. */
+const PASSING_NAMES = new Set(['MongoPoolClosedError', 'MongoServerClosedError']);
+const SOCKET_CODES = new Set(['EPIPE', 'ECONNRESET', 'ECONNREFUSED', 'ECONNABORTED', 'ETIMEDOUT', 'ENOTCONN']);
 const DUPLICATE_KEY = 11000;
 const UNAUTHORIZED_CODES = new Set([13, 18]);
 
@@ -212,14 +218,20 @@ export class Again extends Error {
 /** Whether the same call may go well later; if it was a write, it may also have happened. */
 export function passes(error: unknown): boolean {
   if (error instanceof Again) return true;
-  if (!(error instanceof MongoError)) return false;
+  if (!(error instanceof MongoError)) return isOfSocket(error);
   // A bulk write wraps what its connection met, and that alone says whether it passes.
   if (error instanceof MongoBulkWriteError && (error.errorResponse as unknown) instanceof MongoError) {
     return passes(error.errorResponse);
   }
   if (error instanceof MongoNetworkError || error instanceof MongoServerSelectionError) return true;
+  if (PASSING_NAMES.has(error.name)) return true;
   if (error.hasErrorLabel('TransientTransactionError') || error.hasErrorLabel('RetryableWriteError')) return true;
   return typeof error.code === 'number' && PASSING_CODES.has(error.code);
+}
+
+/** The driver passes on as it is what a socket says that the other side has ended: Node.js's own errors. */
+function isOfSocket(error: unknown): boolean {
+  return error instanceof Error && SOCKET_CODES.has(String(codeOf(error)));
 }
 
 export function isDuplicate(error: unknown): boolean {

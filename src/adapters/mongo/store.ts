@@ -25,6 +25,7 @@ import { MongoClusterStore } from './cluster.ts';
 import {
   decodeEvents,
   decodeHeader,
+  decodeRecoverable,
   encodeNew,
   HEADER_FIELDS,
   LIVE,
@@ -33,6 +34,7 @@ import {
   type RecordFields,
   startIdOf,
   statusOf,
+  storedOfRecord,
   VALUE_FIELDS,
   valuesOf,
 } from './codec.ts';
@@ -277,12 +279,13 @@ export class MongoExecutionStore implements ExecutionStore {
   }
 
   getReceipt(executionId: string): Promise<StopReceipt | null> {
-    return this.#inTurn(executionId, async () => {
-      const header = await this.#header(executionId, { receipt: 1 });
-      if (header?.receipt === undefined) return null;
-      const read = await this.#texts.reader([header.receipt]);
-      return JSON.parse(read(header.receipt)) as StopReceipt;
-    });
+    return this.#inTurn(executionId, () =>
+      this.#texts.decoded(
+        async () => (await this.#header(executionId, { receipt: 1 }))?.receipt ?? null,
+        (receipt) => [receipt],
+        (receipt, read) => JSON.parse(read(receipt)) as StopReceipt,
+      ),
+    );
   }
 
   claimTask(id: string, claim: TaskClaim): Promise<'claimed' | 'stopping' | 'gone' | 'taken'> {
@@ -322,9 +325,8 @@ export class MongoExecutionStore implements ExecutionStore {
     return this.#inTurn(id, () => this.#load(id));
   }
 
-  async #load(id: string): Promise<RecoverableExecution | null> {
-    const document = await this.#header(id, RECORD_FIELDS);
-    return document === null ? null : ((await recoverableOf([document], this.#texts))[0] ?? null);
+  #load(id: string): Promise<RecoverableExecution | null> {
+    return this.#texts.decoded(() => this.#header(id, RECORD_FIELDS), storedOfRecord, decodeRecoverable);
   }
 
   async listIntents(limit: number): ReturnType<ExecutionStore['listIntents']> {
@@ -377,9 +379,8 @@ export class MongoExecutionStore implements ExecutionStore {
     });
   }
 
-  async getHeader(id: string): Promise<HeaderRow | null> {
-    const document = await this.#header(id, { ...HEADER_FIELDS, ...VALUE_FIELDS });
-    return document === null ? null : decodeHeader(document, await this.#texts.reader(valuesOf(document)));
+  getHeader(id: string): Promise<HeaderRow | null> {
+    return this.#texts.decoded(() => this.#header(id, { ...HEADER_FIELDS, ...VALUE_FIELDS }), valuesOf, decodeHeader);
   }
 
   getExecution(id: string): Promise<StoredExecution | null> {
@@ -453,17 +454,22 @@ export class MongoExecutionStore implements ExecutionStore {
     const slash = id.indexOf('/');
     const executionId = id.slice(0, slash);
     const key = id.slice(slash + 1, id.lastIndexOf('/'));
-    const results = await this.#results(executionId, key);
-    const stored = results.get(id)?.stored;
-    if (stored === undefined) return undefined;
-    const read = await this.#texts.reader([stored]);
-    return JSON.parse(read(stored)) as Json;
+    const found = await this.#texts.decoded(
+      async () => (await this.#results(executionId, key)).get(id) ?? null,
+      ({ stored }) => [stored],
+      ({ stored }, read) => ({ output: JSON.parse(read(stored)) as Json }),
+    );
+    return found?.output;
   }
 
   async readResults(executionId: string): Promise<ResultRow[]> {
-    const results = await this.#results(executionId, null);
-    const read = await this.#texts.reader([...results.values()].map(({ stored }) => stored));
-    return [...results].map(([id, { key, stored }]) => ({ id, key, output: JSON.parse(read(stored)) as Json }));
+    const found = await this.#texts.decoded(
+      () => this.#results(executionId, null),
+      (results) => [...results.values()].map(({ stored }) => stored),
+      (results, read) =>
+        [...results].map(([id, { key, stored }]) => ({ id, key, output: JSON.parse(read(stored)) as Json })),
+    );
+    return found ?? [];
   }
 
   /** Of all nodes, or of one; by `ResultRow.id`. */

@@ -20,6 +20,9 @@ export interface BigText {
 /** Reads what was resolved. */
 export type TextReader = (stored: Stored) => string;
 
+/** A text that is replaced all the time is looked for as often. */
+const LOOKS_MAX = 20;
+
 /**
  * The texts of an execution that are too big for its header. They are written before the header that refers to them,
  * under a new name each time: what a refused write leaves behind is never seen, and goes with its execution at last.
@@ -74,29 +77,57 @@ export class Texts {
     }
   }
 
+  /**
+   * What `find` gives, decoded with its texts. The owner of an execution drops a text when it has replaced it, maybe
+   * between the two reads: then both are done again.
+   */
+  async decoded<D, T>(
+    find: () => Promise<D | null>,
+    storedIn: (document: D) => Iterable<Stored | null | undefined>,
+    decode: (document: D, read: TextReader) => T,
+  ): Promise<T | null> {
+    for (let looks = 1; ; looks += 1) {
+      const document = await find();
+      if (document === null) return null;
+      const { read, complete } = await this.#fetch(storedIn(document));
+      if (complete || looks >= LOOKS_MAX) return decode(document, read);
+    }
+  }
+
   /** Fetches what of `stored` is kept apart. A text that is gone reads as `null`. */
   async reader(stored: Iterable<Stored | null | undefined>): Promise<TextReader> {
+    return (await this.#fetch(stored)).read;
+  }
+
+  async #fetch(stored: Iterable<Stored | null | undefined>): Promise<{ read: TextReader; complete: boolean }> {
     const found = new Map<string, string>();
+    let complete = true;
     const values: string[] = [];
     for (const each of stored) {
       if (typeof each !== 'object' || each === null) continue;
       if ('value' in each) values.push(each.value);
-      else if (!found.has(each.file)) found.set(each.file, await this.#connection.run(() => this.#download(each.file)));
+      else if (!found.has(each.file)) {
+        const content = await this.#connection.run(() => this.#download(each.file));
+        if (content === null) complete = false;
+        else found.set(each.file, content);
+      }
     }
     for (let index = 0; index < values.length; index += 100) {
       const ids = values.slice(index, index + 100);
       const documents = await this.#connection.run(() => this.#values.find({ _id: { $in: ids } }).toArray());
       for (const { _id, text: content } of documents) found.set(_id, content);
     }
-    return (each) =>
+    if (values.some((id) => !found.has(id))) complete = false;
+    const read: TextReader = (each) =>
       typeof each === 'string' ? each : (found.get('value' in each ? each.value : each.file) ?? 'null');
+    return { read, complete };
   }
 
-  async #download(id: string): Promise<string> {
+  async #download(id: string): Promise<string | null> {
     try {
       return await text(this.#files.openDownloadStream(id as never));
     } catch (error) {
-      if (error instanceof MongoRuntimeError || error instanceof MongoGridFSStreamError) return 'null';
+      if (error instanceof MongoRuntimeError || error instanceof MongoGridFSStreamError) return null;
       throw error;
     }
   }
