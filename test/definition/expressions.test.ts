@@ -1,5 +1,8 @@
+import { spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { stripTypeScriptTypes } from 'node:module';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
 import { inlineCel } from '../../src/definition/cel.ts';
@@ -231,6 +234,27 @@ describe('Expressions', () => {
       while (performance.now() < untilMs);
     });
     expect(await promise).to.deep.equal([2]);
+  });
+
+  it('does not count the time for which its process was frozen', async () => {
+    const module = new URL('../../src/adapters/expressions/expressions.ts', import.meta.url).href;
+    const script = `
+      const { createExpressions } = await import('${module}');
+      const expressions = createExpressions();
+      const scope = { input: { list: Array.from({ length: 60 }, (_, i) => i) } };
+      await expressions.evaluate('[1].map(x, x)', scope);
+      const value = expressions.evaluate('input.list.map(a, input.list.map(b, a + b))', scope);
+      process.kill(process.pid, 'SIGSTOP');
+      console.log((await value).length);
+      await expressions.close();
+    `;
+    const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const said = Promise.all([text(child.stdout), text(child.stderr)]);
+    const isFrozen = (): boolean => /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8'));
+    while (child.exitCode === null && !isFrozen()) await sleep(20);
+    await sleep(400);
+    child.kill('SIGCONT');
+    expect(await said).to.deep.equal(['60\n', '']);
   });
 
   it('ends what grows without bounds', async () => {

@@ -9,14 +9,24 @@ export interface ThreadRequest {
   scope: object;
 }
 export type ThreadAnswer = { value: unknown } | { message: string };
+/** `answer` is null once, when the thread is ready; `usedMs` of CPU is what it has used so far. */
+export interface ThreadMessage {
+  answer: ThreadAnswer | null;
+  usedMs: number;
+}
 
 const { port } = workerData as { port: MessagePort };
 const cel = createCel(Number.POSITIVE_INFINITY);
 
 port.on('message', ({ source, scope }: ThreadRequest) => {
-  port.postMessage(evaluate(source, scope));
+  post(evaluate(source, scope));
 });
-port.postMessage('ready');
+post(null);
+
+function post(answer: ThreadAnswer | null): void {
+  const { user, system } = process.threadCpuUsage();
+  port.postMessage({ answer, usedMs: (user + system) / 1_000 } satisfies ThreadMessage);
+}
 
 function evaluate(source: string, scope: object): ThreadAnswer {
   try {
