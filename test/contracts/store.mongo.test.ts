@@ -478,6 +478,56 @@ describe('on one member of MongoDB', () => {
       await eventually(async () => store.trouble() === null);
     });
 
+    describe('while a write is under way', () => {
+      const turn = () => new Promise((resolve) => setImmediate(resolve));
+      const idOf = (index: number): string => id('a').slice(0, -3) + String(index).padStart(3, '0');
+      let ended: number[];
+      let all: Promise<unknown>[];
+
+      /** One that the server holds back, then so many, each in a turn of its own. */
+      async function write(count: number, heldBackMs: number): Promise<Profile[]> {
+        [ended, all] = [[], []];
+        await store.createExecution(newExecution({ id: id('z') }));
+        await failNext(client, {
+          failCommands: ['insert'],
+          appName: 'fullstop',
+          blockConnection: true,
+          blockTimeMS: heldBackMs,
+        });
+        return profiled(async () => {
+          for (let index = 0; index <= count; index += 1) {
+            const created = store.createExecution(newExecution({ id: idOf(index) }));
+            all.push(created.then(() => ended.push(index)));
+            await turn();
+            // The server may be told of the first before it is told of others.
+            if (index === 0) await sleep(5);
+          }
+          await Promise.all(all);
+        });
+      }
+
+      it('a few others wait for it, and share what follows', async function () {
+        needsOwn.call(this);
+        const commands = await write(12, 20);
+        expect(commands.length).to.be.at.most(3);
+        expect(ended).to.have.length(13);
+      });
+
+      it('a few others do not wait for long', async function () {
+        needsOwn.call(this);
+        await write(3, 1_000);
+        expect(ended.at(-1)).to.equal(0);
+      });
+
+      it('many others do not wait for it', async function () {
+        needsOwn.call(this);
+        const commands = await write(40, 1_000);
+        expect(ended.at(-1)).to.equal(0);
+        // As soon as there are enough: they did not gather for as long as a few do.
+        expect(Math.max(...commands.map(({ ninserted = 0 }) => ninserted))).to.be.lessThan(30);
+      });
+    });
+
     /** Whose connections can be cut, and whose commands be made to fail. */
     function needsOwn(this: Mocha.Context): void {
       if (mongo.set === null) this.skip();
@@ -513,6 +563,7 @@ interface Profile {
   ns: string;
   keysExamined?: number;
   docsExamined?: number;
+  ninserted?: number;
 }
 
 async function failNext(client: MongoClient, data: object, times = 1): Promise<void> {
