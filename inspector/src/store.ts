@@ -20,6 +20,8 @@ import {
 import { messageOf, workflowRef } from './format.ts';
 
 const KEY_NAME = 'fullstop.key';
+/** Where the server sends a browser that came by a link which had been used; the address does not stay. */
+const cameLate = new URLSearchParams(window.location.search).get('link') === 'used';
 const GATHER_MS = 100;
 const RECORD_MS = 300;
 const LOOK_MS = 250;
@@ -150,7 +152,10 @@ export class Store {
         break;
       } catch (error) {
         if (client !== this.#client) return;
-        if (hasCode(error, 'FS_UNAUTHENTICATED')) return this.#refused(key === null ? null : messageOf(error));
+        if (hasCode(error, 'FS_UNAUTHENTICATED')) {
+          const noLink = cameLate ? 'That link is over: each works once.' : null;
+          return this.#refused(key === null ? noLink : messageOf(error));
+        }
         this.#set({ phase: 'reconnecting' });
         await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
       }

@@ -208,6 +208,9 @@ function addPages(app: FastifyInstance, context: Context, metrics: Metrics): voi
     const { token } = request.query as { token?: unknown };
     const cookie = typeof token === 'string' ? context.access.redeemFirstVisit(token, request.headers.host) : null;
     if (cookie === null) {
+      // A person gets the page: with the session that the link once opened, or asked for another way in.
+      if (folder !== null && /\btext\/html\b/.test(request.headers.accept ?? ''))
+        return reply.header('cache-control', 'no-store').redirect(request.caller === null ? '/?link=used' : '/');
       throw new FullstopError(
         'FS_UNAUTHENTICATED',
         'expected a link that nobody has used, found one that is over: start the server again for a new one',

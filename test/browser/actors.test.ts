@@ -3,33 +3,25 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import type { Browser, Page } from 'playwright-core';
-import { Endpoint } from '../support/endpoint.ts';
+import type { Page } from 'playwright-core';
+import type { Endpoint } from '../support/endpoint.ts';
 import { ServerProcess, until } from '../support/server-process.ts';
-import { openBrowser, openPage, picture, seriousFaults } from './support.ts';
+import { picture, seriousFaults, useInspector } from './support.ts';
 
 const dist = join(import.meta.dirname, '..', '..', 'inspector', 'dist');
 const FIRST_LOAD_BYTES_MAX = 200_000;
 const STEPS_MAX = 5_000;
 
-type Opened = Awaited<ReturnType<typeof openPage>>;
-
 describe('actors', function () {
   this.timeout(120_000);
 
-  let browser: Browser;
+  const inspected = useInspector();
+  const { open } = inspected;
   let endpoint: Endpoint;
   let server: ServerProcess;
-  let pages: Opened[] = [];
 
-  before(async function () {
-    browser = await openBrowser(this);
-    endpoint = await Endpoint.start();
-    // The same port after a restart: an open page comes back to it.
-    const probe = await Endpoint.start();
-    const { port } = probe;
-    await probe.close();
-    server = await ServerProcess.start({ port, env: { FULLSTOP_HTTP_ALLOW: endpoint.host } });
+  before(async () => {
+    ({ endpoint, server } = inspected);
     await server.ok('POST', '/api/workflows', {
       name: 'order',
       nodes: {
@@ -40,25 +32,6 @@ describe('actors', function () {
       },
     });
   });
-
-  after(async () => {
-    await browser?.close();
-    await server?.close();
-    await endpoint?.close();
-  });
-
-  afterEach(async () => {
-    const complaints = pages.flatMap((page) => page.complaints);
-    for (const page of pages) await page.context().close();
-    pages = [];
-    expect(complaints).to.deep.equal([]);
-  });
-
-  async function open(path: string, options?: Parameters<typeof openPage>[3], from = server): Promise<Opened> {
-    const page = await openPage(browser, from, path, options);
-    pages.push(page);
-    return page;
-  }
 
   async function running(): Promise<string> {
     const { id } = await server.ok('POST', '/api/executions', { workflow: 'order' });

@@ -1,31 +1,22 @@
 /** The inspector as a person uses it: a real browser, a real server, real calls that hang until they are cut. */
 import { expect } from 'chai';
 import type { Browser, Page } from 'playwright-core';
-import { systemClock } from '../../src/adapters/system/clock.ts';
-import { startAgent } from '../../src/agent/agent.ts';
-import { Endpoint } from '../support/endpoint.ts';
-import { ServerProcess, until } from '../support/server-process.ts';
-import { openBrowser, openPage, picture, seriousFaults } from './support.ts';
-
-type Opened = Awaited<ReturnType<typeof openPage>>;
+import type { Endpoint } from '../support/endpoint.ts';
+import { type ServerProcess, until } from '../support/server-process.ts';
+import { picture, seriousFaults, startFarAgent, useInspector } from './support.ts';
 
 describe('inspector', function () {
   this.timeout(120_000);
 
+  const inspected = useInspector();
+  const { open } = inspected;
   let browser: Browser;
   let endpoint: Endpoint;
   let server: ServerProcess;
-  let pages: Opened[] = [];
   let order: { name: string } & Record<string, unknown>;
 
-  before(async function () {
-    browser = await openBrowser(this);
-    endpoint = await Endpoint.start();
-    // The same port after a restart: an open page comes back to it.
-    const probe = await Endpoint.start();
-    const { port } = probe;
-    await probe.close();
-    server = await ServerProcess.start({ port, env: { FULLSTOP_HTTP_ALLOW: endpoint.host } });
+  before(async () => {
+    ({ browser, endpoint, server } = inspected);
     order = {
       name: 'order',
       description: 'Buys a lamp.',
@@ -45,25 +36,6 @@ describe('inspector', function () {
     };
     await server.ok('POST', '/api/workflows', order);
   });
-
-  after(async () => {
-    await browser?.close();
-    await server?.close();
-    await endpoint?.close();
-  });
-
-  afterEach(async () => {
-    const complaints = pages.flatMap((page) => page.complaints);
-    for (const page of pages) await page.context().close();
-    pages = [];
-    expect(complaints).to.deep.equal([]);
-  });
-
-  async function open(path: string, options?: Parameters<typeof openPage>[3]): Promise<Opened> {
-    const page = await openPage(browser, server, path, options);
-    pages.push(page);
-    return page;
-  }
 
   /** An order whose two calls hang, with one node Held. */
   async function running(labels: Record<string, string> = {}): Promise<string> {
@@ -245,24 +217,7 @@ describe('inspector', function () {
   });
 
   it('says before a kill what no stop can reach, and after it that this runs on and is discarded', async () => {
-    const { key } = await server.ok('POST', '/api/keys', {
-      name: 'far',
-      role: 'agent',
-      pool: 'lab',
-      project: 'default',
-    });
-    const quiet = { info() {}, warn() {}, error() {}, debug() {} };
-    const agent = startAgent({
-      url: server.url,
-      key,
-      pool: 'lab',
-      allow: ['sleep'],
-      slots: 1,
-      env: process.env,
-      clock: systemClock,
-      logger: quiet,
-      name: 'far',
-    });
+    const agent = await startFarAgent(server);
     try {
       const id = await server.run({
         name: 'far-away',
@@ -371,7 +326,36 @@ describe('inspector', function () {
     await visit.getByText('Live', { exact: true }).waitFor();
     expect(await visit.evaluate(() => document.cookie)).to.equal('');
     expect(new URL(visit.url()).pathname).to.equal('/executions');
+
+    // Once more, the link leads to the session that it opened; in another browser it says what to do instead.
+    await visit.goto(link as string);
+    await visit.getByRole('heading', { name: 'Executions' }).waitFor();
+    expect(new URL(visit.url()).pathname).to.equal('/executions');
+    const late = await browser.newContext();
+    const latecomer = await late.newPage();
+    await latecomer.goto(link as string);
+    await latecomer.getByRole('alert').getByText('That link is over: each works once.').waitFor();
+    expect(await seriousFaults(latecomer)).to.deep.equal([]);
+    await latecomer.getByLabel('API key').fill(server.key);
+    await latecomer.keyboard.press('Enter');
+    await latecomer.getByRole('heading', { name: 'Executions' }).waitFor();
+    await late.close();
+
+    // A session ends with the server: whoever looks on is told, and a key brings them back to where they were.
+    const id = await running();
+    await visit.goto(`${server.url}/executions/${id}/events`);
+    await visit.getByText('node.held').waitFor();
+    await server.restart();
+    await visit.getByRole('alert').getByText('Your session is over').waitFor();
+    await visit.getByText('a start prints a new one').waitFor();
+    expect(await seriousFaults(visit)).to.deep.equal([]);
+    await visit.getByLabel('API key').fill(server.key);
+    await visit.keyboard.press('Enter');
+    await visit.getByText('node.held').waitFor();
+    expect(visit.url()).to.equal(`${server.url}/executions/${id}/events`);
     await visitor.close();
+    await server.ok('POST', `/api/executions/${id}/stop`);
+    await server.record(id);
   });
 
   it('lists the versions of a workflow, those that never ran too', async () => {

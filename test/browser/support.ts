@@ -3,8 +3,13 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { AxeResults } from 'axe-core';
+import { expect } from 'chai';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import type { ServerProcess } from '../support/server-process.ts';
+import { systemClock } from '../../src/adapters/system/clock.ts';
+import { startAgent } from '../../src/agent/agent.ts';
+import type { RunningWorker } from '../../src/worker/worker.ts';
+import { Endpoint } from '../support/endpoint.ts';
+import { freePort, ServerProcess } from '../support/server-process.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const PLACES = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
@@ -43,13 +48,90 @@ export async function openBrowser(context: Mocha.Context): Promise<Browser> {
   });
 }
 
+export type Opened = Page & { complaints: string[] };
+
+/** What the tests of a suite look at, from its `before` on. */
+export interface Inspected {
+  readonly browser: Browser;
+  readonly endpoint: Endpoint;
+  /** Has the same port after a restart: an open page comes back to it. */
+  readonly server: ServerProcess;
+  /** A page that is closed with the test, and fails it when its console complained. */
+  open(path: string, options?: Parameters<typeof openPage>[3], from?: ServerProcess): Promise<Opened>;
+}
+
+/** A browser, an endpoint and a server that may call it, for all tests of the suite around. */
+export function useInspector(): Inspected {
+  let browser: Browser;
+  let endpoint: Endpoint;
+  let server: ServerProcess;
+  const open = usePages(() => browser);
+
+  before(async function () {
+    browser = await openBrowser(this);
+    endpoint = await Endpoint.start();
+    server = await ServerProcess.start({ port: await freePort(), env: { FULLSTOP_HTTP_ALLOW: endpoint.host } });
+  });
+  after(async () => {
+    await browser?.close();
+    await server?.close();
+    await endpoint?.close();
+  });
+  return {
+    get browser() {
+      return browser;
+    },
+    get endpoint() {
+      return endpoint;
+    },
+    get server() {
+      return server;
+    },
+    open: (path, options, from = server) => open(from, path, options),
+  };
+}
+
+/** Opens pages that are closed with the test; one whose console complained fails it. */
+export function usePages(
+  browser: () => Browser,
+): (server: ServerProcess, path: string, options?: Parameters<typeof openPage>[3]) => Promise<Opened> {
+  let pages: Opened[] = [];
+  afterEach(async () => {
+    const complaints = pages.flatMap((page) => page.complaints);
+    for (const page of pages) await page.context().close();
+    pages = [];
+    expect(complaints).to.deep.equal([]);
+  });
+  return async (server, path, options) => {
+    const page = await openPage(browser(), server, path, options);
+    pages.push(page);
+    return page;
+  };
+}
+
+/** An External Agent named `far` that serves the pool `lab` with `sleep`. */
+export async function startFarAgent(server: ServerProcess): Promise<RunningWorker> {
+  const { key } = await server.ok('POST', '/api/keys', { name: 'far', role: 'agent', pool: 'lab', project: 'default' });
+  return startAgent({
+    url: server.url,
+    key,
+    pool: 'lab',
+    allow: ['sleep'],
+    slots: 1,
+    env: process.env,
+    clock: systemClock,
+    logger: { info() {}, warn() {} },
+    name: 'far',
+  });
+}
+
 /** A page that has the key in its tab, and what its console complained of. */
 export async function openPage(
   browser: Browser,
   server: ServerProcess,
   path: string,
   { key = server.key, ...options }: BrowserContextOptions & { key?: string } = {},
-): Promise<Page & { complaints: string[] }> {
+): Promise<Opened> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 760 }, ...options });
   await context.addInitScript((value) => sessionStorage.setItem('fullstop.key', value), key);
   const page = Object.assign(await context.newPage(), { complaints: [] as string[] });

@@ -46,6 +46,21 @@ describe('access', () => {
       expect([second.status, second.cookie]).to.deep.equal([401, '']);
     });
 
+    it('takes a browser that comes again to the page, with its session or to sign in', async () => {
+      const { pathname, search } = new URL(world.server.firstVisitUrl);
+      const cookie = (await visit()).cookie.split(';')[0] as string;
+      const again = async (headers: Record<string, string>): Promise<[number, string | null]> => {
+        const answer = await fetch(world.server.url + pathname + search, {
+          headers: { accept: 'text/html,application/xhtml+xml', ...headers },
+          redirect: 'manual',
+        });
+        expect(answer.headers.get('set-cookie')).to.equal(null);
+        return [answer.status, answer.headers.get('location')];
+      };
+      expect(await again({ cookie })).to.deep.equal([302, '/']);
+      expect(await again({})).to.deep.equal([302, '/?link=used']);
+    });
+
     it('makes the browser an admin, over HTTP and Socket.IO', async () => {
       const cookie = (await visit()).cookie.split(';')[0] as string;
       expect((await world.http(null, 'GET', '/api/keys', undefined, { cookie })).status).to.equal(200);
