@@ -131,6 +131,10 @@ function Shell() {
             </div>
           ))}
         </dl>
+        <p className="muted">
+          Fullstop is under the Apache License 2.0; this page contains{' '}
+          <a href="/THIRD-PARTY-NOTICES.md">others' work</a>.
+        </p>
       </Sheet>
     </div>
   );
@@ -201,7 +205,13 @@ function KeyForm() {
           Open
         </button>
         <p className="muted">
-          It stays in this tab and is forgotten with it. Keys are made with <code>fullstop keys create</code>.
+          The key stays in this tab and is forgotten with it. Whoever runs the server makes one with{' '}
+          <code>fullstop keys create NAME --role viewer</code>; the first one is in <code>admin.key</code> of the
+          server's data directory.
+        </p>
+        <p className="muted">
+          A link works once, and its session ends with the server: a start prints a new one. Executions are not touched
+          by that, and can be stopped without this page: <code>fullstop stop ID</code>.
         </p>
       </form>
     </main>

@@ -20,6 +20,7 @@ const TYPES: Record<string, string> = {
   '.js': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
   '.svg': 'image/svg+xml',
+  '.md': 'text/plain; charset=utf-8',
 };
 /** A file's name holds a hash of what is in it. */
 const FOREVER = 'public, max-age=31536000, immutable';
@@ -68,7 +69,8 @@ export function addPage(app: FastifyInstance, folder: string): void {
     return reply.header('content-encoding', 'gzip').send(file.zipped);
   };
   for (const view of VIEWS) app.get(view, (request, reply) => send(request, reply, 'index.html', ASK_AGAIN));
-  app.get('/favicon.svg', (request, reply) => send(request, reply, 'favicon.svg', ASK_AGAIN));
+  for (const name of ['favicon.svg', 'THIRD-PARTY-NOTICES.md'])
+    app.get(`/${name}`, (request, reply) => send(request, reply, name, ASK_AGAIN));
   app.get('/assets/:name', (request, reply) => {
     const { name } = request.params as { name: string };
     if (!/^[\w-]+(\.[\w-]+)+$/.test(name))

@@ -111,6 +111,33 @@ describe('package', function () {
     expect(files.filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))).to.deep.equal([]);
   });
 
+  it('carries the licence of everything that the page contains, and says where its source is', () => {
+    const notices = readFileSync(
+      join(consumer, 'node_modules', 'fullstop', 'inspector', 'dist', 'THIRD-PARTY-NOTICES.md'),
+      'utf8',
+    );
+    const [head = '', ...sections] = notices.split(/^## (?=\S+ - \d+\.\d+\.\d+ \(.+\)$)/m);
+    expect(head).to.contain('https://github.com/kieler/elkjs').and.to.contain('npm pack NAME@VERSION');
+    const texts = new Map(sections.map((section) => [section.slice(0, section.indexOf(' - ')), section]));
+    for (const [name, text] of texts) expect(text.length, name).to.be.greaterThan(500);
+    expect(texts.get('elkjs')).to.match(/\(EPL-2\.0\b.*\)\n\n# Eclipse Public License - v 2\.0/);
+
+    // What the page's own modules import, and what those of the client do.
+    const imported = new Set<string>();
+    for (const folder of ['inspector/src', 'src/client']) {
+      for (const file of readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })) {
+        if (!/\.tsx?$/.test(file)) continue;
+        const source = readFileSync(join(root, folder, file), 'utf8');
+        for (const [, specifier = ''] of source.matchAll(/^(?!import type|export type).* from '([^'.:][^':]*)';$/gm))
+          imported.add(specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/'));
+      }
+    }
+    expect([...imported]).to.include.members(['react', 'elkjs', '@dagrejs/dagre', 'socket.io-client']);
+    // It re-exports others, each a package of its own.
+    imported.delete('radix-ui');
+    expect([...texts.keys()]).to.include.members([...imported, '@radix-ui/react-dialog']);
+  });
+
   it('has a command that npx finds', async () => {
     expect(await succeed('npx', ['fullstop', '--help']))
       .to.contain('stop means stop')

@@ -16,6 +16,7 @@ describe('the page', () => {
     mkdirSync(join(folder, 'assets'));
     writeFileSync(join(folder, 'index.html'), html);
     writeFileSync(join(folder, 'favicon.svg'), '<svg/>');
+    writeFileSync(join(folder, 'THIRD-PARTY-NOTICES.md'), '# Notices');
     writeFileSync(join(folder, 'secret.txt'), 'not for you');
     writeFileSync(join(folder, 'assets', 'index-abc.js'), 'export {};');
     app = fastify();
@@ -40,6 +41,12 @@ describe('the page', () => {
       expect(answer.headers['x-content-type-options']).to.equal('nosniff');
     });
   }
+
+  it('shows the notices of what it contains as text', async () => {
+    const answer = await app.inject({ url: '/THIRD-PARTY-NOTICES.md' });
+    expect(answer.body).to.equal('# Notices');
+    expect(answer.headers['content-type']).to.equal('text/plain; charset=utf-8');
+  });
 
   it('answers 304 to who has it already', async () => {
     const { headers } = await app.inject({ url: '/' });
