@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { errorCodes } from '../../src/errors.ts';
-import { errorSectionFaults } from './check.ts';
+import { deadLinksIn, errorSectionFaults } from './check.ts';
 import { breachesIn } from './directions.ts';
 
 describe('npm run check', () => {
@@ -61,6 +61,19 @@ describe('npm run check', () => {
       expect(breachesIn('src/engine/a.ts', '/* one\ntwo */\nDate.now();')[0]).to.match(
         /^src\/engine\/a\.ts:3: Date\.now/,
       );
+    });
+  });
+
+  describe('links', () => {
+    it('lead to files and headings that are there', () => {
+      const text =
+        '# Own heading\n[a](../README.md) [b](errors.md#fs_invalid) [c](#own-heading) [d](https://a.example/x)';
+      expect(deadLinksIn('docs/a.md', text)).to.deep.equal([]);
+      expect(deadLinksIn('docs/a.md', '[a](README.md) [b](errors.md#fs_odd) [c](#own-heading)')).to.deep.equal([
+        'docs/a.md links to README.md, which is not there',
+        'docs/a.md links to errors.md#fs_odd: there is no such heading',
+        'docs/a.md links to #own-heading: there is no such heading',
+      ]);
     });
   });
 

@@ -29,6 +29,11 @@ const steps: Record<string, Step> = {
     const { renderMachineDocs } = await import('./machine-docs.ts');
     return generated('docs/machines.md', renderMachineDocs(), write);
   },
+  'docs/configuration.md': async (write) => {
+    const { renderConfigurationDocs } = await import('./configuration-docs.ts');
+    return generated('docs/configuration.md', renderConfigurationDocs(), write);
+  },
+  links: deadLinks,
   'docs/openapi.json': async (write) => {
     const { openapiDocument } = await import('../../src/server/openapi.ts');
     return generated('docs/openapi.json', `${JSON.stringify(await openapiDocument(), null, 2)}\n`, write);
@@ -67,6 +72,34 @@ function testLinkFaults(page: string): string[] {
       : [`${file} has no test '${name}'`];
   });
 }
+
+/** The pages of the repository. */
+function deadLinks(): string[] {
+  const { stdout } = spawnSync('git', ['ls-files', '*.md'], { cwd: root, encoding: 'utf8' });
+  const pages = stdout.split('\n').filter((page) => page !== '' && existsSync(join(root, page)));
+  return pages.flatMap((page) => deadLinksIn(page, readFileSync(join(root, page), 'utf8')));
+}
+
+/** Links of a page that lead to no file of the repository, or to no heading of it. */
+export function deadLinksIn(page: string, text: string): string[] {
+  return [...text.matchAll(/\]\(([^)\s]+)/g)].flatMap(([, target = '']) => {
+    if (/^[a-z]+:/.test(target)) return [];
+    const [file = '', anchor] = target.split('#');
+    const path = join(root, page, '..', file);
+    if (!existsSync(path)) return [`${page} links to ${target}, which is not there`];
+    if (anchor === undefined || headings(file === '' ? text : readFileSync(path, 'utf8')).includes(anchor)) return [];
+    return [`${page} links to ${target}: there is no such heading`];
+  });
+}
+
+/** As GitHub names them in an address. */
+const headings = (text: string): string[] =>
+  [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
 
 function generated(file: string, wanted: string, write: boolean): string[] {
   const path = join(root, file);

@@ -11,7 +11,7 @@ interface Options extends CommonOptions {
   name?: string;
 }
 
-const shared = shareSettings(['drainMs', 'logLevel']);
+export const agentSettings = shareSettings(['drainMs', 'logLevel']);
 
 export const define: Define = (command, cli) => {
   command
@@ -19,7 +19,7 @@ export const define: Define = (command, cli) => {
     .requiredOption('--allow <tools>', 'programs that it runs, with commas: names in its PATH, or paths')
     .option('--slots <count>', `tasks at once, at most ${workerProtocol.slotsMax}`, '4')
     .option('--name <name>', "for people, in the list of workers (the host's name)");
-  for (const { flag, placeholder, help, env, shown } of shared) {
+  for (const { flag, placeholder, help, env, shown } of agentSettings) {
     command.option(`--${flag} <${placeholder.toLowerCase()}>`, `${help} (${env}; ${shown})`, repeat);
   }
   command
@@ -42,7 +42,7 @@ workflow. A second one ends it at once.`,
         const given = command.opts<Record<string, string[]>>();
         const config = resolveConfig(
           cli.terminal.env,
-          Object.fromEntries(shared.map(({ flag }) => [flag, given[camelCase(flag)]])),
+          Object.fromEntries(agentSettings.map(({ flag }) => [flag, given[camelCase(flag)]])),
         );
         const slots = parseSlots(slotsText, workerProtocol.slotsMax);
         const tools = parseNames('--allow', allow);

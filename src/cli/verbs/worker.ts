@@ -12,7 +12,15 @@ interface Options extends CommonOptions {
   name?: string;
 }
 
-const shared = shareSettings(['httpAllow', 'dockerHost', 'images', 'models', 'secrets', 'drainMs', 'logLevel']);
+export const workerSettings = shareSettings([
+  'httpAllow',
+  'dockerHost',
+  'images',
+  'models',
+  'secrets',
+  'drainMs',
+  'logLevel',
+]);
 
 /** Why this machine may not offer what others can. */
 const needs: Readonly<Record<string, string>> = {
@@ -25,7 +33,7 @@ export const define: Define = (command, cli) => {
     .option('--capabilities <types>', 'node types that it runs, with commas; default: all that it can')
     .option('--slots <count>', `tasks at once, at most ${workerProtocol.slotsMax}`, '16')
     .option('--name <name>', "for people, in the list of workers (the host's name)");
-  for (const { flag, placeholder, help, env, shown } of shared) {
+  for (const { flag, placeholder, help, env, shown } of workerSettings) {
     command.option(`--${flag} <${placeholder.toLowerCase()}>`, `${help} (${env}; ${shown})`, repeat);
   }
   command
@@ -48,7 +56,7 @@ A second one ends it at once.`,
         const given = command.opts<Record<string, string[]>>();
         const config = resolveConfig(
           cli.terminal.env,
-          Object.fromEntries(shared.map(({ flag }) => [flag, given[camelCase(flag)]])),
+          Object.fromEntries(workerSettings.map(({ flag }) => [flag, given[camelCase(flag)]])),
         );
         const slots = parseSlots(slotsText, workerProtocol.slotsMax);
         const asked = capabilities === undefined ? null : parseNames('--capabilities', capabilities);
