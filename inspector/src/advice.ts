@@ -7,7 +7,6 @@ const advice: Record<string, string> = {
   FS_EXPRESSION: 'An expression of the file could not be evaluated. Compare it with the results of the nodes it reads.',
   FS_FAIL_NODE: 'The file ends it here on purpose, with a fail node.',
   FS_EXHAUSTED: 'The loop reached maxIterations before its condition became false.',
-  FS_BODY_FAILED: 'A node in the body of the loop failed: its events say how.',
   FS_CHILD_FAILED: 'A child execution failed: open it from the node for its error.',
   FS_CHILD_STOPPED: 'Somebody stopped a child execution. The node can be run again only with a new execution.',
   FS_PARENT_ENDED: 'Its parent ended, and took it along.',
