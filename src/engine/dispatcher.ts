@@ -25,9 +25,9 @@ export interface DispatcherOptions {
   cluster: ClusterTasks | null;
   /**
    * A worker of this project (null: of all) says how a task ended that is not known here any more. `counts`: it is a
-   * result, and the first of that task; its payload is dropped.
+   * result, and the first of that task; its payload is dropped. `again`: another engine was told so before.
    */
-  late(taskId: string, report: WorkReport, project: string | null, counts: boolean): void;
+  late(taskId: string, report: WorkReport, project: string | null, counts: boolean, again?: boolean): void;
 }
 
 const DISCARDED_MAX = 10_000;

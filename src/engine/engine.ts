@@ -13,6 +13,7 @@ import type {
   CreateOutcome,
   HeaderRow,
   NewExecution,
+  ReceiptRow,
   RecoverableExecution,
   StopRequestOutcome,
   TriggerRow,
@@ -32,7 +33,7 @@ import { registryLogic } from './registry.ts';
 import type { ClusterTasks, Peers } from './remote-tasks.ts';
 import { Schedules } from './schedules.ts';
 import type { Slot } from './slot.ts';
-import { confirm, StopReport } from './stop-report.ts';
+import { confirm, mergeReceipt, noteDiscarded, receiptOf, StopReport } from './stop-report.ts';
 import { type Timer, Timers } from './timers.ts';
 import { eventOf, itemOf, previewOf } from './views.ts';
 import { graphAt, type KnownWorkflow, Workflows } from './workflows.ts';
@@ -195,7 +196,7 @@ class Engine implements EngineApi, HostEnvironment {
       agentLeaseMs: options.agentLeaseMs,
       local: { id: `${LOCAL}${this.id}`, work: ports.work },
       cluster: this.#clusterTasks(),
-      late: (taskId, report, project, counts) => this.#late(taskId, report, project, counts),
+      late: (taskId, report, project, counts, again) => this.#late(taskId, report, project, counts, again === true),
     });
     this.#workflows = new Workflows(ports.store);
     this.#admission = new Admission(options.maxRunning, () => this.#admits(), this.#places());
@@ -312,13 +313,13 @@ class Engine implements EngineApi, HostEnvironment {
 
   /** The report of a stop that was halted, and not final, before a restart; null: it was not. */
   async #haltReport(id: string): Promise<StopReport | null> {
-    const receipt = await this.store.getReceipt(id);
-    if (receipt === null) return null;
-    for (const child of receipt.children) {
+    const row = await this.store.getReceipt(id);
+    if (row === null) return null;
+    for (const child of row.children) {
       const header = await this.store.getHeader(child.executionId);
       if (header !== null) child.status = header.status;
     }
-    return StopReport.resumed(receipt, this.clock.nowMs());
+    return StopReport.resumed(row, this.clock.nowMs());
   }
 
   #goOn(host: ExecutionHost): void {
@@ -973,8 +974,10 @@ class Engine implements EngineApi, HostEnvironment {
     const live = this.#hosts.get(id)?.stopReport?.receipt;
     // Its end is told when it is durable: until then the host is among the live ones.
     if (live !== undefined) return { ...live, finalisedMs: null, finalisedAt: null };
-    const known = this.#pursued.get(id)?.stopReport?.receipt ?? (await this.store.getReceipt(id));
-    if (known !== null) return this.#withEnds(known);
+    const row = await this.store.getReceipt(id);
+    const pursued = this.#pursued.get(id)?.stopReport?.row();
+    if (row !== null && pursued !== undefined) mergeReceipt(row, pursued);
+    if (row !== null || pursued !== undefined) return this.#withEnds(receiptOf(row ?? (pursued as ReceiptRow)));
     // Requested, and not delivered yet: the intent is all there is.
     const stored = await this.store.load(id);
     const stop = stored?.header.stop ?? null;
@@ -995,20 +998,20 @@ class Engine implements EngineApi, HostEnvironment {
   receiptChanged(host: ExecutionHost): void {
     const { stopReport } = host;
     if (stopReport === null || this.#closed) return;
-    const { receipt } = stopReport;
+    const { executionId } = stopReport.receipt;
     this.#pursue(host);
-    // One write at a time: an older one must not arrive last.
     if (this.#savingReceipts.has(stopReport)) return;
     this.#savingReceipts.add(stopReport);
     stopReport.saved = true;
-    this.store.putReceipt(receipt).then(
-      () => {
+    this.#changeReceipt(executionId, (row) => mergeReceipt(row, stopReport.row())).then(
+      ({ row }) => {
         this.#savingReceipts.delete(stopReport);
-        this.bus.receipt(receipt);
+        if (row !== null) stopReport.learn(row);
+        this.#pursue(host);
         if (!stopReport.saved) this.receiptChanged(host);
       },
       (error: unknown) => {
-        this.log.warn({ executionId: receipt.executionId, error: messageOf(error) }, 'a receipt waits for the store');
+        this.log.warn({ executionId, error: messageOf(error) }, 'a receipt waits for the store');
         this.timers.after(1_000, () => {
           this.#savingReceipts.delete(stopReport);
           this.receiptChanged(host);
@@ -1017,15 +1020,35 @@ class Engine implements EngineApi, HostEnvironment {
     );
   }
 
+  /**
+   * Changes the receipt of an execution that has ended, as other engines may at the same time: `change` is asked again
+   * where one did. `live`: it has not ended, and nothing was changed. `row` null: there is none.
+   */
+  async #changeReceipt(
+    id: string,
+    change: (row: ReceiptRow) => boolean,
+  ): Promise<{ row: ReceiptRow | null; live: boolean }> {
+    for (;;) {
+      const stored = await this.store.getReceipt(id);
+      if (stored === null) return { row: null, live: false };
+      const { revision, ...row } = stored;
+      if (!change(row)) return { row, live: false };
+      const outcome = await this.store.putReceipt(row, revision);
+      if (outcome === 'changed') continue;
+      if (outcome === 'stored') this.bus.receipt(receiptOf(row));
+      return { row: outcome === 'stored' ? row : null, live: outcome === 'live' };
+    }
+  }
+
   /** A stopped parent that has left memory, over a restart: its stored receipt follows its children. */
   #tellReceipt(parentId: string, end: ChildEnd): void {
     this.#receiptTurn = this.#receiptTurn.then(async () => {
-      const receipt = await this.store.getReceipt(parentId);
-      const child = receipt?.children.find((one) => one.executionId === end.id);
-      if (receipt === null || child === undefined || child.status === end.status) return;
-      child.status = end.status;
-      await this.store.putReceipt(receipt);
-      this.bus.receipt(receipt);
+      await this.#changeReceipt(parentId, ({ children }) => {
+        const child = children.find((one) => one.executionId === end.id);
+        if (child === undefined || child.status === end.status) return false;
+        child.status = end.status;
+        return true;
+      });
     });
     this.#receiptTurn = this.#receiptTurn.catch((error: unknown) =>
       this.log.warn({ executionId: parentId, error: messageOf(error) }, 'a receipt was not updated'),
@@ -1046,34 +1069,34 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   /** The end of a task that nobody waits for any more: the receipt of its execution's stop follows. */
-  #late(taskId: string, report: WorkReport, project: string | null, counts: boolean): void {
+  #late(taskId: string, report: WorkReport, project: string | null, counts: boolean, again: boolean): void {
     const id = taskId.slice(0, taskId.indexOf('/'));
     const host = this.#hosts.get(id) ?? this.#pursued.get(id);
     // A token is no longer known: that of another project's worker cannot have been one.
     if (host !== undefined && project !== null && host.header.project !== project) return;
-    if (counts) this.counters.lateResultsDiscarded += 1;
+    if (counts && !again) this.counters.lateResultsDiscarded += 1;
+    this.#writeLate(taskId, report, project, counts);
+  }
+
+  #writeLate(taskId: string, report: WorkReport, project: string | null, counts: boolean): void {
+    const id = taskId.slice(0, taskId.indexOf('/'));
+    const host = this.#hosts.get(id) ?? this.#pursued.get(id);
     if (host?.stopReport != null) {
-      if (!counts) return;
-      host.stopReport.resultDiscarded();
-      if (host.over) this.receiptChanged(host);
+      const confirms = host.stopReport.taskEnded(taskId, report, this.clock.nowMs());
+      if (counts) host.stopReport.resultDiscarded(taskId);
+      if ((counts || confirms) && host.over) this.receiptChanged(host);
       return;
     }
     this.#receiptTurn = this.#receiptTurn.then(async () => {
-      const receipt = await this.store.getReceipt(id);
-      if (this.#duties !== null && !counts && (receipt?.finalisedAt ?? null) === null) {
-        // Whoever owns it writes it once more, and may not know of this.
-        const header = await this.store.getHeader(id);
-        const stopping = header !== null && header.endedAtMs === null && header.stop !== null;
-        if (stopping) this.timers.after(LATE_AGAIN_MS, () => this.#late(taskId, report, project, false));
-        return;
-      }
-      if (receipt === null) return;
-      const confirms = confirm(receipt, taskId, report, this.clock.nowMs());
-      if (!counts && !confirms) return;
-      if (project !== null && (await this.store.getHeader(id))?.project !== project) return;
-      if (counts) receipt.lateResultsDiscarded += 1;
-      await this.store.putReceipt(receipt);
-      this.bus.receipt(receipt);
+      const header = await this.store.getHeader(id);
+      if (header === null || header.stop === null || (project !== null && header.project !== project)) return;
+      const { live } = await this.#changeReceipt(id, (row) => {
+        const confirms = confirm(row, taskId, report, this.clock.nowMs());
+        return (counts && noteDiscarded(row, taskId)) || confirms;
+      });
+      // Whoever owns it writes it once more, and may not know of this.
+      if (live || header.endedAtMs === null)
+        this.timers.after(LATE_AGAIN_MS, () => this.#writeLate(taskId, report, project, counts));
     });
     this.#receiptTurn = this.#receiptTurn.catch((error: unknown) =>
       this.log.warn({ taskId, error: messageOf(error) }, 'a late report did not reach its receipt'),
@@ -1247,7 +1270,7 @@ class Engine implements EngineApi, HostEnvironment {
     this.#inspections.durable(header.id);
     if (this.bus.hasListeners(header.id)) {
       for (const row of commit.events) this.bus.event(header.id, eventOf(row));
-      if (commit.receipt !== null) this.bus.receipt(commit.receipt);
+      if (commit.receipt !== null) this.bus.receipt(receiptOf(commit.receipt));
     }
     if (commit.header.status !== undefined && this.bus.hasListListeners(header.project))
       this.bus.changed(itemOf(header));

@@ -885,15 +885,15 @@ export class ExecutionHost implements ExecutionEdge {
       if (ended !== null) this.env.nodeStopped(ended.type, ended.ms);
     }
     if (this.over) {
-      this.#lateReport(report);
+      this.#lateReport(id, report);
       return Promise.resolve(false);
     }
     if (slot === undefined || slot.settled || slot.attemptId !== id) {
-      this.#countDiscarded(report);
+      this.#countDiscarded(id, report);
       return Promise.resolve(false);
     }
     const taken = slot.stage !== 'aborting';
-    if (!taken) this.#countDiscarded(report);
+    if (!taken) this.#countDiscarded(id, report);
     this.#desk.noteEnded(id, report);
     if (taken && report.kind !== 'completed' && slot.payload === null) {
       // Just restored: the attempt that may follow at once needs its `with`.
@@ -943,16 +943,16 @@ export class ExecutionHost implements ExecutionEdge {
     });
   }
 
-  #lateReport(report: WorkReport): void {
-    this.#countDiscarded(report);
+  #lateReport(id: string, report: WorkReport): void {
+    this.#countDiscarded(id, report);
     this.env.receiptChanged(this);
   }
 
   /** A result that came after its node's end, or after the word to end it. */
-  #countDiscarded(report: WorkReport): void {
+  #countDiscarded(id: string, report: WorkReport): void {
     if (report.kind !== 'completed' && report.kind !== 'failed') return;
     this.env.counters.lateResultsDiscarded += 1;
-    this.stopReport?.resultDiscarded();
+    this.stopReport?.resultDiscarded(id);
   }
 
   workCompleted(slot: Slot, attempt: number, output: unknown): void {
@@ -1548,7 +1548,7 @@ export class ExecutionHost implements ExecutionEdge {
       events: this.#events,
       results: this.#results,
       consumedTriggers: this.#consumedTriggers,
-      receipt: this.stopReport?.receipt ?? null,
+      receipt: this.stopReport?.row() ?? null,
       creates: this.#creates,
       tasks: this.#desk.queued,
       endedTasks: this.#desk.dequeued,

@@ -71,7 +71,8 @@ export interface RemoteTasksOptions extends ClusterTasks {
   tokens: Tokens;
   log: Log;
   local: { id: string };
-  late(taskId: string, report: WorkReport, project: string | null, counts: boolean): void;
+  /** `again`: somebody else was told before, who counts it among what was discarded. */
+  late(taskId: string, report: WorkReport, project: string | null, counts: boolean, again?: boolean): void;
 }
 
 const TICK_MS = 1_000;
@@ -540,7 +541,7 @@ export class RemoteTasks {
           return;
         }
         this.#options.tell({ kind: 'task.ended', to, taskId: id, report: ended, counts });
-        timers.after(CONFIRM_MS, () => late(id, ended, project, false));
+        timers.after(CONFIRM_MS, () => late(id, ended, project, counts, true));
       },
       () => {
         if (!this.#closed) timers.after(CONFIRM_MS, () => this.late(id, report, project, counts));

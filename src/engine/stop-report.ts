@@ -1,3 +1,4 @@
+import type { ReceiptRow } from '../ports/store.ts';
 import type { WorkReport } from '../ports/work.ts';
 import type { DeliveryPath, ExecutionStatus, StopReceipt, TaskOutcome } from '../wire.ts';
 import { iterationIndexes } from './identity.ts';
@@ -12,6 +13,8 @@ export class StopReport {
   readonly #earlier = new Map<string, StopReceipt['tasks'][number]>();
   /** Of tasks told and not ended. */
   readonly #open = new Set<string>();
+  /** Tasks whose results were discarded. */
+  #discarded: string[] = [];
   /** Nothing changed since it was last given to the store. */
   saved = false;
   lastEnded: { type: string; ms: number } | null = null;
@@ -43,11 +46,13 @@ export class StopReport {
    * Goes on with the receipt of a halt before a restart: what had not confirmed ended with its process, unless
    * `taskTold` says that somebody else holds it.
    */
-  static resumed(receipt: StopReceipt, nowMs: number): StopReport {
+  static resumed(row: ReceiptRow, nowMs: number): StopReport {
+    const receipt = receiptOf(row);
     const requestedAtMs = Date.parse(receipt.requestedAt);
     const { executionId, requestId, children } = receipt;
     const report = new StopReport(executionId, { requestId, requestedAtMs }, 'takeover', nowMs, children);
     Object.assign(report.receipt, receipt);
+    report.#discarded = [...(row.discarded ?? [])];
     for (const task of report.receipt.tasks) {
       if (task.outcome !== 'unconfirmed') continue;
       report.#earlier.set(placeOf(task), task);
@@ -66,6 +71,26 @@ export class StopReport {
   ): StopReceipt {
     const { receipt } = new StopReport(executionId, stop, 'local', stop.requestedAtMs, children);
     return { ...receipt, delivery: null };
+  }
+
+  /** As it is now, for the store. */
+  row(): ReceiptRow {
+    const { receipt } = this;
+    return {
+      ...receipt,
+      tasks: receipt.tasks.map((task) => ({ ...task })),
+      children: receipt.children.map((child) => ({ ...child })),
+      discarded: [...this.#discarded],
+    };
+  }
+
+  /** What others have written of this stop. */
+  learn(stored: ReceiptRow): void {
+    const row: ReceiptRow = { ...this.receipt, discarded: this.#discarded };
+    mergeReceipt(row, stored);
+    this.#discarded = row.discarded ?? [];
+    Object.assign(this.receipt, receiptOf(row));
+    for (const [id, task] of this.#tasks) if (task.outcome !== 'unconfirmed') this.#open.delete(id);
   }
 
   #since(nowMs: number): number {
@@ -119,8 +144,11 @@ export class StopReport {
   }
 
   /** A result that nobody wanted any more. */
-  resultDiscarded(): void {
-    this.receipt.lateResultsDiscarded += 1;
+  resultDiscarded(id: string): void {
+    const row: ReceiptRow = { ...this.receipt, discarded: this.#discarded };
+    if (!noteDiscarded(row, id)) return;
+    this.#discarded = row.discarded ?? [];
+    this.receipt.lateResultsDiscarded = row.lateResultsDiscarded;
     this.saved = false;
   }
 
@@ -161,6 +189,53 @@ export class StopReport {
 
 function placeOf({ node, iterations, attempt }: StopReceipt['tasks'][number]): string {
   return `${node}/${iterations?.join() ?? '-'}/${attempt}`;
+}
+
+/** A receipt as everybody may read it. */
+export function receiptOf(row: ReceiptRow): StopReceipt {
+  const { executionId, requestId, requestedAt, delivery, haltedMs, finalisedMs, finalisedAt } = row;
+  const { tasks, lateResultsDiscarded, unconfirmed, children } = row;
+  const times = { requestedAt, delivery, haltedMs, finalisedMs, finalisedAt };
+  return { executionId, requestId, ...times, tasks, lateResultsDiscarded, unconfirmed, children };
+}
+
+/** A task's result that was discarded; false: it is counted. */
+export function noteDiscarded(row: ReceiptRow, taskId: string): boolean {
+  if (row.discarded?.includes(taskId) === true) return false;
+  row.discarded ??= [];
+  row.discarded.push(taskId);
+  row.lateResultsDiscarded += 1;
+  return true;
+}
+
+/**
+ * Puts into one receipt what another of the same stop knows more: an end that is proven stays as it is, and a result
+ * counts once. False: nothing.
+ */
+export function mergeReceipt(into: ReceiptRow, from: ReceiptRow): boolean {
+  let changed = false;
+  const known = new Map(into.tasks.map((task) => [placeOf(task), task]));
+  for (const task of from.tasks) {
+    const own = known.get(placeOf(task));
+    if (own === undefined) into.tasks.push({ ...task });
+    else if (own.outcome === 'unconfirmed' && task.outcome !== 'unconfirmed') Object.assign(own, task);
+    else continue;
+    changed = true;
+  }
+  for (const child of from.children) {
+    const own = into.children.find(({ executionId }) => executionId === child.executionId);
+    if (own === undefined) into.children.push({ ...child });
+    else if (own.status !== child.status && hasEnded(child.status) && !hasEnded(own.status)) own.status = child.status;
+    else continue;
+    changed = true;
+  }
+  for (const id of from.discarded ?? []) changed = noteDiscarded(into, id) || changed;
+  into.unconfirmed = into.tasks.filter(({ outcome }) => outcome === 'unconfirmed').length;
+  return changed;
+}
+
+function hasEnded(status: ExecutionStatus): boolean {
+  return status === 'Complete' || status === 'Failed';
 }
 
 /** A task's end, told when its execution had left memory; false: the receipt does not wait for it. */

@@ -107,6 +107,17 @@ export interface ResultRow {
   output: Json;
 }
 
+/** A receipt, and what putting together takes what several engines know of one stop. */
+export interface ReceiptRow extends StopReceipt {
+  /** Tasks whose results `lateResultsDiscarded` counts: each once, whoever tells of it and however often. */
+  discarded?: string[];
+}
+
+export interface StoredReceipt extends ReceiptRow {
+  /** Another one with each change. */
+  revision: number;
+}
+
 /**
  * One atomic change of one execution, made by its owner.
  *
@@ -138,7 +149,7 @@ export interface Commit {
   events: EventRow[];
   results: ResultRow[];
   consumedTriggers: string[];
-  receipt: StopReceipt | null;
+  receipt: ReceiptRow | null;
   /** Tasks that now wait for a worker in another process, and tasks that no longer matter (see task-queue.ts). */
   tasks: TaskRow[];
   endedTasks: string[];
@@ -269,9 +280,15 @@ export interface ExecutionStore extends TaskQueue {
   requestStop(id: string, intent: { requestId: string; requestedAtMs: number }): Promise<StopRequestOutcome>;
   /** `delivered`: the caller owns the execution and has it in hand (see `ClusterStore.waiting`). */
   putTrigger(trigger: TriggerRow, delivered?: boolean): Promise<TriggerOutcome>;
-  /** Replaces the receipt of a stopped execution after its terminal commit (late confirmations, discards). */
-  putReceipt(receipt: StopReceipt): Promise<void>;
-  getReceipt(executionId: string): Promise<StopReceipt | null>;
+  /**
+   * Replaces the receipt of a stopped execution after its terminal commit (late confirmations, discards), if its
+   * revision is still `ifRevision`. `changed`: it is another one: read it, and put yours in it. `live`: until the
+   * execution has ended its receipt is a part of its owner's commits, and nobody else's to write. `missing`: there is
+   * no such execution, or it has none.
+   */
+  putReceipt(receipt: ReceiptRow, ifRevision: number): Promise<'stored' | 'changed' | 'live' | 'missing'>;
+  /** Reads its own writes. */
+  getReceipt(executionId: string): Promise<StoredReceipt | null>;
   /** Takes over: epoch + 1, owner = `engine`, of every live execution; returns how many. */
   claimAll(engine: string): Promise<number>;
   /** Live executions in order of creation, in pages, for recovery. */

@@ -16,6 +16,9 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
   return { promise, resolve };
 }
 
+/** A task of a worker, and one of an agent. */
+const pair = `{ name: pair, nodes: { a: { type: http, with: { url: "http://a/" } }, s: { type: agent, with: { pool: site, tool: nmap } } } }`;
+
 interface Restartable {
   hostOf(id: string): { restart(verdict: null): void } | null;
 }
@@ -351,10 +354,9 @@ describe('tasks of several engines, between two looks', () => {
     });
 
     it('leave one engine to write the receipt', async () => {
-      const two = `{ name: two, nodes: { a: { type: http, with: { url: "http://a/" } }, s: { type: agent, with: { pool: site, tool: nmap } } } }`;
       const worker = await link(a);
       const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
-      const id = await engines.run(a, two);
+      const id = await engines.run(a, pair);
       const [site] = pushedTo(agent);
       await engines.stop(a, id);
       await engines.live(6_000, worker, agent);
@@ -365,6 +367,62 @@ describe('tasks of several engines, between two looks', () => {
       await engines.live(6_000, worker, agent);
       expect(await engines.receipt(id)).to.include({ unconfirmed: 0, lateResultsDiscarded: 1 });
       expect(engines.discarded()).to.equal(1);
+    });
+
+    it('have one receipt, whoever writes into it at the same time', async () => {
+      const worker = await link(a);
+      const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
+      const id = await engines.run(a, pair);
+      const [site] = pushedTo(agent);
+      await engines.stop(a, id);
+      await engines.live(6_000, worker, agent);
+      // The engine of the agent counts its result, because the owner does not hear of it; the owner has its own to tell.
+      silence();
+      await agent.complete(site as string, 'late');
+      await engines.live(1_000, worker, agent);
+      const gate = deferred();
+      intervene(a, 'putReceipt', { holdBefore: gate.promise });
+      await worker.report(idOf(id), { kind: 'aborted', outcome: 'forced' });
+      await engines.live(4_000, worker, agent);
+      expect(await engines.receipt(id)).to.include({ unconfirmed: 1, lateResultsDiscarded: 1 });
+      gate.resolve();
+      await engines.settle();
+      expect(await engines.receipt(id)).to.include({ unconfirmed: 0, lateResultsDiscarded: 1 });
+      expect((await engines.receipt(id)).tasks.map(({ outcome }) => outcome)).to.have.members([
+        'forced',
+        'agentRunsOn',
+      ]);
+      // Whoever is asked says so.
+      const expected = await engines.receipt(id);
+      expect(await a.engine.receipt(id)).to.deep.equal(expected);
+      expect(await b.engine.receipt(id)).to.deep.equal(expected);
+    });
+
+    it('count a result once, though the answer to the write of their receipt is lost', async () => {
+      const worker = await link(b);
+      const id = await engines.run(a, workflow('unsure'));
+      await engines.stop(a, id);
+      await engines.live(6_000, worker);
+      intervene(a, 'putReceipt', 'lose', 3);
+      expect(await worker.complete(idOf(id), 'late')).to.equal(true);
+      await engines.live(8_000, worker);
+      expect(await engines.receipt(id)).to.include({ unconfirmed: 0, lateResultsDiscarded: 1 });
+    });
+
+    it('leave the receipt of a stop to the commits of its owner until the end', async () => {
+      const worker = await link(a);
+      const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
+      const id = await engines.run(a, pair);
+      const [site] = pushedTo(agent);
+      await engines.stop(a, id);
+      silence();
+      await agent.complete(site as string, 'late');
+      // The owner waits for its own task, and was not told: who knows better waits until it has ended.
+      await engines.live(4_000, worker, agent);
+      expect(await engines.receipt(id)).to.include({ finalisedAt: null, lateResultsDiscarded: 0 });
+      await worker.report(idOf(id), { kind: 'aborted', outcome: 'forced' });
+      await engines.live(6_000, worker, agent);
+      expect(await engines.receipt(id)).to.include({ unconfirmed: 0, lateResultsDiscarded: 1 });
     });
 
     it('count no late word of another project’s worker', async () => {

@@ -110,7 +110,7 @@ export class Database {
         ledger.stopRequested(engine, args[0] as string, answer as StopRequestOutcome);
         break;
       case 'putReceipt':
-        ledger.onReceipt(args[0] as StopReceipt, false);
+        if (answer === 'stored') ledger.onReceipt(args[0] as StopReceipt, false);
         break;
       case 'claimAll':
         ledger.claimedAll(args[0] as string);

@@ -5,6 +5,7 @@ import { loadDefinition } from '../../src/definition/compile.ts';
 import type { EngineApi } from '../../src/engine/api.ts';
 import type { EngineOptions } from '../../src/engine/engine.ts';
 import type { Peers } from '../../src/engine/remote-tasks.ts';
+import { receiptOf } from '../../src/engine/stop-report.ts';
 import type { Bus, EngineHint, StopMessage } from '../../src/ports/bus.ts';
 import type { EventRow, NodeRow } from '../../src/ports/store.ts';
 import type { TaskRow } from '../../src/ports/task-queue.ts';
@@ -271,7 +272,7 @@ export class Engines {
   async receipt(id: string): Promise<StopReceipt> {
     const receipt = await this.store.getReceipt(id);
     if (receipt === null) throw new Error(`no receipt of ${id}`);
-    return receipt;
+    return receiptOf(receipt);
   }
 
   discarded(): number {

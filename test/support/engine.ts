@@ -5,6 +5,7 @@ import { loadDefinition } from '../../src/definition/compile.ts';
 import type { EngineApi, StartRequest } from '../../src/engine/api.ts';
 import type { EngineOptions } from '../../src/engine/engine.ts';
 import type { EnginePorts } from '../../src/engine/environment.ts';
+import { receiptOf } from '../../src/engine/stop-report.ts';
 import { recordOf } from '../../src/engine/views.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type { Bus, StopMessage } from '../../src/ports/bus.ts';
@@ -557,7 +558,7 @@ export async function openRig(options: RigOptions = {}): Promise<Rig> {
     async receipt(id) {
       const receipt = await inner.getReceipt(id);
       if (receipt === null) throw new Error(`no receipt of ${id}`);
-      return receipt;
+      return receiptOf(receipt);
     },
 
     tasks: () => inner.listTasks(null, 1e6),

@@ -1,6 +1,13 @@
-import type { EventRow, HeaderRow, NodeRow, RecoverableExecution, ResultRow, TriggerRow } from '../../ports/store.ts';
+import type {
+  EventRow,
+  HeaderRow,
+  NodeRow,
+  RecoverableExecution,
+  ResultRow,
+  StoredReceipt,
+  TriggerRow,
+} from '../../ports/store.ts';
 import type { TaskRow } from '../../ports/task-queue.ts';
-import type { StopReceipt } from '../../wire.ts';
 
 /** All that is kept of one execution. */
 export interface Entry {
@@ -15,7 +22,7 @@ export interface Entry {
   results: Map<string, ResultRow>;
   triggers: Map<string, TriggerRow>;
   tasks: Map<string, TaskRow>;
-  receipt: StopReceipt | null;
+  receipt: StoredReceipt | null;
   /** The engine that may take it, and since when. */
   offer: { to: string; atMs: number } | null;
   /** Triggers that the owner has in hand. */

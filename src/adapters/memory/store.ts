@@ -11,14 +11,16 @@ import type {
   HeaderRow,
   KeyRow,
   NewExecution,
+  ReceiptRow,
   RecoverableExecution,
   ResultRow,
   StopRequestOutcome,
+  StoredReceipt,
   TriggerOutcome,
   TriggerRow,
 } from '../../ports/store.ts';
 import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
-import type { AuditItem, Json, ParentRef, StopReceipt } from '../../wire.ts';
+import type { AuditItem, Json, ParentRef } from '../../wire.ts';
 import { MemoryClusterStore } from './cluster.ts';
 import { compare, type Entry, hasEnded, jsonCopy, nameKey, recoverable } from './entry.ts';
 
@@ -223,15 +225,20 @@ class MemoryExecutionStore implements MemoryStore {
     });
   }
 
-  putReceipt(given: StopReceipt): Promise<void> {
+  putReceipt(given: ReceiptRow, ifRevision: number): Promise<'stored' | 'changed' | 'live' | 'missing'> {
     const receipt = jsonCopy(given);
     return this.#write(() => {
       const entry = this.#executions.get(receipt.executionId);
-      if (entry !== undefined) entry.receipt = receipt;
+      if (entry === undefined) return 'missing';
+      if (!hasEnded(entry)) return 'live';
+      if (entry.receipt === null) return 'missing';
+      if (entry.receipt.revision !== ifRevision) return 'changed';
+      entry.receipt = { ...receipt, revision: ifRevision + 1 };
+      return 'stored';
     });
   }
 
-  getReceipt(executionId: string): Promise<StopReceipt | null> {
+  getReceipt(executionId: string): Promise<StoredReceipt | null> {
     return this.#read(() => this.#executions.get(executionId)?.receipt ?? null);
   }
 
@@ -572,7 +579,7 @@ function apply(entry: Entry, commit: Commit): void {
   }
   for (const task of commit.tasks) entry.tasks.set(task.id, task);
   for (const id of commit.endedTasks) entry.tasks.delete(id);
-  if (commit.receipt !== null) entry.receipt = commit.receipt;
+  if (commit.receipt !== null) entry.receipt = { ...commit.receipt, revision: commit.v };
 }
 
 function matches({ header }: Entry, filter: Omit<ExecutionQuery, 'limit' | 'cursor'>): boolean {

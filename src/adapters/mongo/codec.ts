@@ -171,7 +171,7 @@ export function encodeCommit(commit: Commit, serverTimeMs: number): EncodedCommi
   if (header.outputs !== undefined) {
     set['outputs'] = header.outputs === null ? null : texts.store(JSON.stringify(header.outputs));
   }
-  if (commit.receipt !== null) set['receipt'] = texts.store(JSON.stringify(commit.receipt));
+  if (commit.receipt !== null) set['receipt'] = texts.store(JSON.stringify({ ...commit.receipt, revision: v }));
   if (commit.final) set['epoch'] = commit.epoch + 1;
 
   const firstSeq = commit.events[0]?.seq ?? null;

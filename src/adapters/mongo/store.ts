@@ -12,15 +12,17 @@ import type {
   HeaderRow,
   KeyRow,
   NewExecution,
+  ReceiptRow,
   RecoverableExecution,
   ResultRow,
   StopRequestOutcome,
   StoredExecution,
+  StoredReceipt,
   TriggerOutcome,
   TriggerRow,
 } from '../../ports/store.ts';
 import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
-import type { AuditItem, Json, StopReceipt } from '../../wire.ts';
+import type { AuditItem, Json } from '../../wire.ts';
 import { MongoClusterStore } from './cluster.ts';
 import {
   decodeEvents,
@@ -59,7 +61,7 @@ import { Lanes } from './lanes.ts';
 import { recoverableOf } from './recoverable.ts';
 import { type Collections, collectionsOf, LIVE_INDEX, prepare } from './schema.ts';
 import { Tasks } from './tasks.ts';
-import { storedOf, Texts, TextWriter } from './texts.ts';
+import { storedOf, type TextReader, Texts, TextWriter } from './texts.ts';
 import { Turns } from './turns.ts';
 
 export interface MongoStoreOptions {
@@ -263,27 +265,36 @@ export class MongoExecutionStore implements ExecutionStore {
     return { kind: isDeepStrictEqual(JSON.parse(read(waiting.payload)), JSON.parse(text)) ? 'duplicate' : 'conflict' };
   }
 
-  async putReceipt(receipt: StopReceipt): Promise<void> {
+  putReceipt(receipt: ReceiptRow, ifRevision: number): Promise<'stored' | 'changed' | 'live' | 'missing'> {
     const { executionId } = receipt;
     const texts = new TextWriter(executionId);
-    const stored = texts.store(JSON.stringify(receipt));
-    await this.#inTurn(executionId, async () => {
+    const stored = texts.store(JSON.stringify({ ...receipt, revision: ifRevision + 1 }));
+    return this.#inTurn(executionId, async () => {
+      const header = await this.#header(executionId, { status: 1, receipt: 1 });
+      if (header === null) return 'missing';
+      if (header.status < LIVE) return 'live';
+      const before = header.receipt;
+      if (before === undefined) return 'missing';
+      if (receiptIn(before, await this.#texts.reader([before]))?.revision !== ifRevision) return 'changed';
       if (texts.bigs.length > 0) await this.#texts.put(texts.bigs);
-      const update = { $set: { receipt: stored } };
-      const before = await this.#connection.run(() =>
-        this.#collections.executions.findOneAndUpdate({ _id: executionId }, update, { projection: { receipt: 1 } }),
+      // Its text, or the name of it, is no other revision's.
+      const { matchedCount } = await this.#connection.run(() =>
+        this.#collections.executions.updateOne(
+          { _id: executionId, receipt: { $eq: before } },
+          { $set: { receipt: stored } },
+        ),
       );
-      if (before === null) await this.#texts.drop(texts.bigs.map(storedOf));
-      else if (before.receipt !== undefined) await this.#texts.drop([before.receipt]);
+      await this.#texts.drop(matchedCount === 0 ? texts.bigs.map(storedOf) : [before]);
+      return matchedCount === 0 ? 'changed' : 'stored';
     });
   }
 
-  getReceipt(executionId: string): Promise<StopReceipt | null> {
+  getReceipt(executionId: string): Promise<StoredReceipt | null> {
     return this.#inTurn(executionId, () =>
       this.#texts.decoded(
         async () => (await this.#header(executionId, { receipt: 1 }))?.receipt ?? null,
-        (receipt) => [receipt],
-        (receipt, read) => JSON.parse(read(receipt)) as StopReceipt,
+        (stored) => [stored],
+        receiptIn,
       ),
     );
   }
@@ -635,4 +646,10 @@ function badCursor(cursor: string): FullstopError {
 function databaseOf(uri: string): string {
   const path = /^mongodb(?:\+srv)?:\/\/[^/]+\/([^?]+)/.exec(uri)?.[1];
   return path === undefined ? DEFAULT_DATABASE : decodeURIComponent(path);
+}
+
+/** null: its text is gone, because another one replaced it. */
+function receiptIn(stored: Stored, read: TextReader): StoredReceipt | null {
+  const receipt = JSON.parse(read(stored)) as ReceiptRow | null;
+  return receipt === null ? null : { revision: 0, ...receipt };
 }

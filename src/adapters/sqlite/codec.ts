@@ -214,7 +214,7 @@ export function encodeCommit(commit: Commit): EncodedCommit {
     outputs,
     commit.dropNodes.length > 0 ? commit.dropNodes : null,
     commit.consumedTriggers.length > 0 ? commit.consumedTriggers : null,
-    commit.receipt === null ? null : JSON.stringify(commit.receipt),
+    commit.receipt === null ? null : JSON.stringify({ ...commit.receipt, revision: commit.v }),
     commit.creates.length > 0 ? commit.creates.map(encodeNew) : null,
     commit.tasks.length > 0 ? commit.tasks.map(encodeTask) : null,
     commit.endedTasks.length > 0 ? commit.endedTasks : null,

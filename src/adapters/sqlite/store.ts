@@ -11,15 +11,17 @@ import type {
   HeaderRow,
   KeyRow,
   NewExecution,
+  ReceiptRow,
   RecoverableExecution,
   ResultRow,
   StopRequestOutcome,
   StoredExecution,
+  StoredReceipt,
   TriggerOutcome,
   TriggerRow,
 } from '../../ports/store.ts';
 import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
-import type { AuditItem, Json, StopReceipt } from '../../wire.ts';
+import type { AuditItem, Json } from '../../wire.ts';
 import {
   COMMITTED,
   decodeDefinition,
@@ -149,12 +151,14 @@ export class SqliteExecutionStore implements ExecutionStore {
     return this.#writer.call('putTrigger', id, executionId, name, JSON.stringify(payload), atMs);
   }
 
-  async putReceipt(receipt: StopReceipt): Promise<void> {
-    return this.#writer.call('putReceipt', receipt.executionId, JSON.stringify(receipt));
+  async putReceipt(receipt: ReceiptRow, ifRevision: number): Promise<'stored' | 'changed' | 'live' | 'missing'> {
+    const json = JSON.stringify({ ...receipt, revision: ifRevision + 1 });
+    return this.#writer.call('putReceipt', receipt.executionId, json, ifRevision);
   }
 
-  async getReceipt(executionId: string): Promise<StopReceipt | null> {
-    return parsed(await this.#writer.call('getReceipt', executionId));
+  async getReceipt(executionId: string): Promise<StoredReceipt | null> {
+    const json = await this.#writer.call('getReceipt', executionId);
+    return json === null ? null : { revision: 0, ...(JSON.parse(json) as ReceiptRow) };
   }
 
   claimTask(id: string, { worker, tokenHash, atMs }: TaskClaim): Promise<'claimed' | 'stopping' | 'gone' | 'taken'> {

@@ -282,9 +282,18 @@ export class Writer {
     return { kind: 'stored' };
   }
 
-  putReceipt(executionId: string, receipt: string): void {
-    const n = this.#records.numberOf(executionId);
-    if (n !== undefined) this.#query('INSERT OR REPLACE INTO receipts (n, body) VALUES (?,?)').run(n, receipt);
+  putReceipt(executionId: string, receipt: string, ifRevision: number): 'stored' | 'changed' | 'live' | 'missing' {
+    const row = this.#query<[n: number, status: number, revision: number | null]>(
+      `SELECT n, status, CASE WHEN body IS NULL THEN NULL ELSE coalesce(json_extract(body, '$.revision'), 0) END
+       FROM executions LEFT JOIN receipts USING (n) WHERE id = ?`,
+    ).get(executionId);
+    if (row === undefined) return 'missing';
+    const [n, status, revision] = row;
+    if (status < LIVE) return 'live';
+    if (revision === null) return 'missing';
+    if (revision !== ifRevision) return 'changed';
+    this.#query('UPDATE receipts SET body = ? WHERE n = ?').run(receipt, n);
+    return 'stored';
   }
 
   getReceipt(executionId: string): string | null {
