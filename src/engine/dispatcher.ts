@@ -206,8 +206,8 @@ export class Dispatcher implements WorkerGate {
   }
 
   /**
-   * Nobody needs the task any more: `withdrawn` before anybody had it, else its holder is told. `asked`: an agent of
-   * another engine may have it, a report follows.
+   * Nobody needs the task any more: `withdrawn` before anybody had it, else its holder is told. `asked`: another engine
+   * may have given it out; a report follows, or `found`.
    */
   abort(id: string): 'withdrawn' | 'told' | 'asked' | 'unknown' {
     const entry = this.#entries.get(id);
@@ -541,7 +541,10 @@ export class Dispatcher implements WorkerGate {
       }
       // One beat may have been under way when the task was pushed.
       entry.unlisted += 1;
-      if (entry.unlisted > 1) this.#gone(id, entry);
+      if (entry.unlisted <= 1) continue;
+      // Should its push arrive after all, this is right behind it.
+      if (link.kind === 'worker') link.cancel(id);
+      this.#gone(id, entry);
     }
     for (const id of worker.runsOn) if (!listed.has(id)) this.#ranOn(worker, id);
     return cancel;

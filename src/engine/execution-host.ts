@@ -1332,10 +1332,16 @@ export class ExecutionHost implements ExecutionEdge {
     this.#reload('local');
   }
 
+  async #loadAgain(): Promise<RecoverableExecution | null> {
+    const stored = await this.env.store.load(this.header.id);
+    if (stored !== null) await this.env.dispatcher.fetch([stored]);
+    return stored;
+  }
+
   /** Takes back what is not durable by reading the record again, then halts. */
   #reload(path: DeliveryPath): void {
     this.#reloading = true;
-    this.env.store.load(this.header.id).then(
+    this.#loadAgain().then(
       (stored) => {
         this.#reloading = false;
         if (this.over) return;
@@ -1490,6 +1496,11 @@ export class ExecutionHost implements ExecutionEdge {
     this.#scheduleFlush();
   }
 
+  /** It is known who has the tasks that a stop found in the queue. */
+  answered(): void {
+    if (this.#unsaved()) this.#scheduleFlush();
+  }
+
   #scheduleFlush(): void {
     if (this.#flushAsked || this.#committing || this.over || this.#reloading) return;
     this.#flushAsked = true;
@@ -1504,6 +1515,7 @@ export class ExecutionHost implements ExecutionEdge {
       this.#scheduleFlush();
       return;
     }
+    if (this.stopReport !== null && this.#desk.mustWait()) return;
     const { header } = this;
     const snapshot = this.actor.getSnapshot();
     const final = snapshot.status === 'done';
@@ -1627,7 +1639,9 @@ export class ExecutionHost implements ExecutionEdge {
       const { intent, path } = this.#stopWaits;
       this.#stopWaits = null;
       this.header.stop = intent;
-      if (this.#unsaved()) this.#reload(path);
+      // Other engines may have given out by now what it queued: that is read with the record.
+      const isOffered = commit.tasks.length > 0 && this.env.dispatcher.remote !== null;
+      if (this.#unsaved() || isOffered) this.#reload(path);
       else this.beginStop(path);
       return;
     }

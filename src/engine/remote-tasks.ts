@@ -84,6 +84,10 @@ const QUEUED_MAX = 1_000;
 const AGAIN_MS = 500;
 /** Until the receipt is looked at, should its owner not have heard how a task ended. */
 const CONFIRM_MS = 3_000;
+/** How often the holder of a task without a row is asked for its end, one look after the other. */
+const ASKED_MAX = 5;
+/** Reports that are remembered for those who ask so. */
+const KEPT_MAX = 10_000;
 
 export class RemoteTasks {
   readonly engine: string;
@@ -95,8 +99,10 @@ export class RemoteTasks {
   /** Tasks that the next look at the store is about. */
   readonly #asked = new Set<string>();
   #asking = false;
-  /** Tasks that have no row any more: what is left of them is only waited for. */
-  readonly #rowless = new WeakSet<Entry>();
+  /** Tasks that have no row any more, and how often their holder was asked for their end since. */
+  readonly #rowless = new Map<Entry, number>();
+  /** Of tasks of others, by which their owner may ask for them again: what was stored, without outputs. */
+  readonly #kept = new Map<string, WorkReport>();
   readonly #search: TaskSearch;
 
   constructor(options: RemoteTasksOptions) {
@@ -140,8 +146,7 @@ export class RemoteTasks {
         if (this.#isWatched(this.#table.entries.get(hint.taskId))) this.ask(hint.taskId);
         break;
       case 'task.cancel':
-        // Its worker may have come here since.
-        if (this.#table.entries.get(hint.taskId)?.foreign === true) this.#table.abort(hint.taskId);
+        this.#heardCancel(hint.taskId);
         break;
       case 'task.log': {
         const entry = this.#table.entries.get(hint.taskId);
@@ -191,8 +196,13 @@ export class RemoteTasks {
 
   #askAll(): void {
     let queued = 0;
+    for (const entry of this.#rowless.keys())
+      if (this.#table.entries.get(entry.row.id) !== entry) this.#rowless.delete(entry);
     for (const [id, entry] of this.#table.entries) {
-      if (!this.#isWatched(entry)) continue;
+      if (!this.#isWatched(entry)) {
+        if (this.#rowless.has(entry)) this.#askForEnd(entry);
+        continue;
+      }
       if (entry.state === 'queued') {
         queued += 1;
         if (queued > QUEUED_MAX || !this.hasOthers) continue;
@@ -243,13 +253,49 @@ export class RemoteTasks {
 
   /** The attempt is over as far as the record goes. */
   #sawNone(entry: Entry): void {
-    this.#rowless.add(entry);
+    if (entry.state !== 'queued' || entry.foreign || entry.aborting) this.#rowless.set(entry, 0);
     if (entry.foreign) {
       if (entry.overdue) this.#table.forget(entry);
-      else if (!entry.aborting) this.#table.abort(entry.row.id);
-    } else if (entry.aborting && entry.row.claim === null) this.#end(entry, neverStarted);
-    else if (entry.overdue && !entry.aborting) this.#table.gone(entry);
-    else if (entry.state === 'queued') this.#rowless.delete(entry);
+      else if (!entry.aborting) this.#endForeign(entry);
+    } else if (entry.aborting && entry.row.claim === null) {
+      this.#table.forget(entry);
+      entry.owner.found(false);
+    } else if (entry.overdue && !entry.aborting) this.#table.gone(entry);
+    else this.#askForEnd(entry);
+  }
+
+  #endForeign(entry: Entry): void {
+    const { id } = entry.row;
+    this.#table.abort(id);
+    // Its owner may have ended it without knowing that somebody has it.
+    if (isAgents(entry)) this.late(id, { kind: 'aborted', outcome: 'agentRunsOn' }, null, false);
+  }
+
+  /** Its report may have come to the store, and gone with its row: who has, or had, it is told again to end it. */
+  #askForEnd(entry: Entry): void {
+    const times = this.#rowless.get(entry) ?? ASKED_MAX;
+    const via = entry.row.claim?.via;
+    if (entry.foreign || !entry.aborting || entry.state !== 'elsewhere' || via === undefined) return;
+    if (times >= ASKED_MAX || !this.#options.peers.isAlive(via)) return;
+    this.#rowless.set(entry, times + 1);
+    this.#cancelElsewhere(entry);
+  }
+
+  #heardCancel(id: string): void {
+    const entry = this.#table.entries.get(id);
+    // Its worker may have come here since.
+    if (entry?.foreign === true) this.#table.abort(id);
+    const report = entry === undefined ? this.#kept.get(id) : undefined;
+    if (report === undefined) return;
+    const isResult = report.kind === 'completed' || report.kind === 'failed';
+    this.late(id, report, null, isResult && this.#table.noteDiscarded(id));
+  }
+
+  #keep(id: string, report: WorkReport): void {
+    this.#kept.set(id, withoutOutput(report));
+    if (this.#kept.size <= KEPT_MAX) return;
+    const oldest = this.#kept.keys().next().value;
+    if (oldest !== undefined) this.#kept.delete(oldest);
   }
 
   #sawForeign(entry: Entry, { claim, stopping }: TaskState): void {
@@ -271,8 +317,13 @@ export class RemoteTasks {
       if (entry.state !== 'elsewhere' || !entry.aborting) return;
       if (stopping) this.#end(entry, neverStarted);
       else this.withdraw(entry, () => undefined);
-    } else if (report !== null) {
+      return;
+    }
+    if (entry.aborting) entry.owner.found(true);
+    if (report !== null) {
       void this.#table.take(entry, claim, report).catch(() => undefined);
+    } else if (entry.aborting && entry.row.claim === null && isAgents(entry)) {
+      this.#end(entry, { kind: 'aborted', outcome: 'agentRunsOn' });
     } else if (claim.via !== this.engine && claim.via !== undefined && this.#options.peers.isAlive(claim.via)) {
       this.#isElsewhere(entry, claim);
     } else if (entry.overdue && !entry.aborting) {
@@ -291,9 +342,7 @@ export class RemoteTasks {
     entry.state = 'elsewhere';
     entry.overdue = false;
     entry.row = { ...entry.row, claim };
-    if (!entry.aborting || before?.via === claim.via) return;
-    if (isAgents(entry)) this.#end(entry, { kind: 'aborted', outcome: 'agentRunsOn' });
-    else this.#cancelElsewhere(entry);
+    if (entry.aborting && before?.via !== claim.via) this.#cancelElsewhere(entry);
   }
 
   /** It was queued as far as this engine knew. */
@@ -356,7 +405,7 @@ export class RemoteTasks {
     }
     // Somebody may have claimed it who was not heard of yet.
     if (entry.state === 'elsewhere') this.ask(entry.row.id);
-    return isAgents(entry) ? 'asked' : 'told';
+    return 'asked';
   }
 
   #cancelElsewhere({ row: { id, claim } }: Entry): void {
@@ -484,6 +533,7 @@ export class RemoteTasks {
     return {
       claimed: () => this.#tellChanged(entry),
       reported: (report) => this.#storeReport(entry, report),
+      found: () => undefined,
       log: (stream, text, truncated) =>
         this.#options.tell({
           kind: 'task.log',
@@ -510,6 +560,7 @@ export class RemoteTasks {
       try {
         const outcome = await cluster.storeReport(id, claim?.tokenHash ?? '', report);
         if (outcome === 'stored') {
+          this.#keep(id, report);
           this.#tellChanged(entry);
           // Its owner may end the execution without having seen it: the receipt of the stop is looked at then.
           if (report.kind === 'aborted' || entry.aborting)
@@ -602,6 +653,7 @@ export class RemoteTasks {
 const nobody: TaskOwner = {
   claimed: () => undefined,
   reported: () => Promise.resolve(false),
+  found: () => undefined,
   log: () => undefined,
 };
 

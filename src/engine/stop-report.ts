@@ -245,7 +245,7 @@ export function confirm(receipt: StopReceipt, taskId: string, report: WorkReport
   const task = receipt.tasks.find((one) => one.outcome === 'unconfirmed' && placeOf(one) === place);
   if (task === undefined) return false;
   task.outcome = outcomeOf(report);
-  task.ms = Math.max(0, nowMs - Date.parse(receipt.requestedAt));
+  task.ms = task.outcome === 'agentRunsOn' ? null : Math.max(0, nowMs - Date.parse(receipt.requestedAt));
   receipt.unconfirmed = receipt.tasks.filter(({ outcome }) => outcome === 'unconfirmed').length;
   return true;
 }

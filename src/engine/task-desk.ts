@@ -3,12 +3,16 @@ import type { Task, TaskLog, WorkReport } from '../ports/work.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import { iterationIndexes } from './identity.ts';
 import type { Slot } from './slot.ts';
+import { neverStarted } from './task-entry.ts';
+import type { Timer } from './timers.ts';
 
 type TaskEnd = 'told' | 'withdrawn' | 'ended' | 'unknown' | 'asked';
 
 /** One log event's length in characters, and how many an attempt may have. */
 const LOG_CHARS_MAX = 65_536;
 const LOGS_MAX = 1_000;
+/** A store that takes the commit answers before. */
+const ANSWER_MAX_MS = 3_000;
 
 /**
  * The tasks of one execution: which run in this process, which wait in the queue or are held elsewhere.
@@ -25,6 +29,9 @@ export class TaskDesk {
   readonly abandoned = new Map<string, Slot>();
   /** Agents' tasks whose attempt timed out, and that is not durable yet. */
   readonly #runOn = new Set<string>();
+  /** Aborted, and the store is being asked whether another engine has given them out. */
+  readonly #asked = new Set<string>();
+  #askedTimer: Timer | null = null;
   /** For the next commit. */
   queued: TaskRow[] = [];
   dequeued: string[] = [];
@@ -57,11 +64,39 @@ export class TaskDesk {
 
   /** The slot of a reported task, which is in flight no more. */
   take(id: string, report: WorkReport): Slot | undefined {
+    this.#answered(id);
     const slot = this.#inFlight.get(id);
     this.#inFlight.delete(id);
     // Should the timeout that told it be taken back, this is how it ended.
     if (this.abandoned.delete(id)) this.#ended.set(id, report);
     return slot;
+  }
+
+  /**
+   * The next commit takes the row of a task with it of which it is not known whether anybody has it: what a stop says
+   * of that task would be a guess. It waits for the answer, and is asked for again then.
+   */
+  mustWait(): boolean {
+    if (this.#asked.size === 0 || !this.dequeued.some((id) => this.#asked.has(id))) return false;
+    this.#askedTimer ??= this.#host.env.timers.after(ANSWER_MAX_MS, () => {
+      this.#askedTimer = null;
+      this.#asked.clear();
+      this.#host.answered();
+    });
+    return true;
+  }
+
+  #answered(id: string): void {
+    if (!this.#asked.delete(id) || this.#askedTimer === null || this.mustWait()) return;
+    this.#host.env.timers.cancel(this.#askedTimer);
+    this.#askedTimer = null;
+    this.#host.answered();
+  }
+
+  #found(id: string, isThere: boolean): void {
+    this.#answered(id);
+    // No receipt speaks of it, and nobody here has it.
+    if (!isThere && this.#host.stopReport === null) void this.#host.reported(id, neverStarted);
   }
 
   noteEnded(id: string, report: WorkReport): void {
@@ -164,6 +199,7 @@ export class TaskDesk {
     return {
       claimed: (worker: { id: string; name: string }) => this.#claimed(id, worker.name),
       reported: (report: WorkReport) => this.#host.reported(id, report),
+      found: (isThere: boolean) => this.#found(id, isThere),
       log: ((stream, text, truncated) => this.#log(id, stream, text, truncated)) satisfies TaskLog,
     };
   }
@@ -228,8 +264,8 @@ export class TaskDesk {
 
   /**
    * Ends a task for real: `told`, its report follows; `withdrawn`, nobody had it; `ended`, it had reported;
-   * `unknown`, it was never handed out, or the process that ran it is gone; `asked`, whether an agent of another
-   * engine has it, a report follows.
+   * `unknown`, it was never handed out, or the process that ran it is gone; `asked`, whether an agent has it through
+   * another engine, a report follows.
    */
   abort(slot: Slot): TaskEnd {
     const id = slot.attemptId;
@@ -245,7 +281,10 @@ export class TaskDesk {
       return 'told';
     }
     const how = this.#host.env.dispatcher.abort(id);
-    if (how !== 'told' || slot.node.type.where === 'agent') this.#inFlight.delete(id);
+    const isAgents = slot.node.type.where === 'agent';
+    if (how === 'asked') this.#asked.add(id);
+    if (how === 'asked' && !isAgents) return 'told';
+    if (how !== 'told' || isAgents) this.#inFlight.delete(id);
     return how;
   }
 

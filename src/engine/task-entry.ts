@@ -7,6 +7,8 @@ export interface TaskOwner {
   claimed(worker: { id: string; name: string }): void;
   /** Resolves when it is durable whether the report was taken. */
   reported(report: WorkReport): Promise<boolean>;
+  /** Of an aborted task of which it was `asked`: somebody has it. False: its row went before that was known. */
+  found(isThere: boolean): void;
   log: TaskLog;
 }
 

@@ -644,6 +644,19 @@ describe('the dispatcher', () => {
       expect((await rig.receipt(id)).unconfirmed).to.equal(0);
     });
 
+    it('tells a worker that does not know of a task, before it gives that up: its push may still arrive', async () => {
+      const id = await rig.run(workflow('astray'));
+      const worker = await link();
+      worker.held.clear();
+      worker.beat();
+      expect(worker.cancelled).to.deep.equal([]);
+      worker.beat();
+      await rig.settle();
+      expect(worker.cancelled).to.deep.equal([idOf(id)]);
+      expect(worker.pushed.map((task) => task.id)).to.deep.equal([idOf(id), idOf(id, 2)]);
+      await worker.complete(idOf(id, 2), 1);
+    });
+
     it('counts a late result of what was written off', async () => {
       const id = await rig.run(workflow('late'));
       const worker = await link();

@@ -309,17 +309,84 @@ describe('tasks of several engines, between two looks', () => {
       await worker.report(idOf(id), { kind: 'aborted', outcome: 'aborted' });
     });
 
-    it('say of an agent’s that it never started where the end of the record came before the answer', async () => {
-      const id = await engines.run(a, workflow('overtaken', '', 'agent'));
+    it('end with the answer whether an agent has them', async () => {
+      const id = await engines.run(a, workflow('asked', '', 'agent'));
       const gate = deferred();
       intervene(a, 'readTasks', { holdBefore: gate.promise });
       await engines.stop(a, id);
-      expect(await engines.store.getHeader(id)).to.include({ status: 'Failed' });
-      expect((await engines.receipt(id)).unconfirmed).to.equal(1);
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Running' });
       gate.resolve();
       await engines.settle();
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Failed' });
       expect(await outcomes(id)).to.deep.equal(['neverStarted']);
       expect((await engines.receipt(id)).unconfirmed).to.equal(0);
+    });
+
+    it('of an agent that nobody has heard of are no guess where the answer does not come', async () => {
+      silence();
+      const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
+      const id = await engines.run(a, workflow('unanswered', '', 'agent'));
+      await engines.live(1_000, agent);
+      expect(pushedTo(agent)).to.deep.equal([idOf(id)]);
+      const gate = deferred();
+      intervene(a, 'readTasks', { holdBefore: gate.promise });
+      await engines.stop(a, id);
+      await engines.live(2_900, agent);
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Running' });
+      await engines.live(100, agent);
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Failed' });
+      expect(await outcomes(id)).to.deep.equal(['unconfirmed']);
+      gate.resolve();
+      await engines.settle();
+      expect(await outcomes(id)).to.deep.equal(['unconfirmed']);
+      // The engine of the agent finds that the record has ended, and tells what it has.
+      await engines.live(6_000, agent);
+      expect(await outcomes(id)).to.deep.equal(['agentRunsOn']);
+      expect((await engines.receipt(id)).tasks[0]).to.include({ ms: null });
+    });
+
+    for (const [type, capability, atOnce] of [
+      ['http', 'http', 'unconfirmed'],
+      ['agent', 'agent:site', 'agentRunsOn'],
+    ] as const) {
+      it(`are not said to have never started where a stop meets the commit that queued them (${type})`, async () => {
+        const kind = type === 'agent' ? 'agent' : 'worker';
+        const holder = await link(b, { kind, capabilities: [capability] });
+        const gate = deferred();
+        intervene(a, 'commit', { holdAfter: gate.promise });
+        const id = await engines.run(a, workflow('meeting', '', type));
+        await engines.live(1_000, holder);
+        expect(pushedTo(holder)).to.deep.equal([idOf(id)]);
+        await engines.stop(b, id);
+        gate.resolve();
+        await engines.settle();
+        expect(await outcomes(id)).to.deep.equal([atOnce]);
+        if (kind === 'agent') return;
+        expect(holder.cancelled).to.include(idOf(id));
+        await holder.report(idOf(id), { kind: 'aborted', outcome: 'aborted' });
+        await engines.settle();
+        expect(await outcomes(id)).to.deep.equal(['aborted']);
+      });
+    }
+
+    it('that had timed out say how they ended, though their report went with their row', async () => {
+      const worker = await link(b);
+      const id = await engines.run(a, workflow('crossing', 'timeout: 1s,').replace('b: {', 'h: { type: hold, trigger: go }, b: {'));
+      const gate = deferred();
+      intervene(a, 'commit', { holdBefore: gate.promise });
+      silence();
+      await engines.live(1_000, worker);
+      // Its timeout is on its way to the store, its result is there.
+      expect(await worker.complete(idOf(id), 1)).to.equal(false);
+      gate.resolve();
+      await engines.settle();
+      await engines.stop(a, id);
+      expect(await outcomes(id)).to.deep.equal(['unconfirmed']);
+      pass(a);
+      engines.hub.fateOf = () => 'told';
+      await engines.live(2_000, worker);
+      expect(await outcomes(id)).to.deep.equal(['finishedFirst']);
+      expect(await engines.receipt(id)).to.include({ unconfirmed: 0, lateResultsDiscarded: 1 });
     });
 
     it('give a slot of the pool back whose claim was on its way', async () => {

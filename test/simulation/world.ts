@@ -799,8 +799,6 @@ export class World {
         const said = `the receipt of ${executionId} says ${task.outcome} of ${task.node} attempt ${task.attempt}`;
         // Where a loop has had this iteration before, it is another task's run.
         if (task.outcome === 'neverStarted' && task.iterations !== undefined) continue;
-        // An agent of another engine may have been given it when its row went with the execution's end.
-        if (task.outcome === 'neverStarted' && task.where === 'agent' && this.engines.length > 1) continue;
         if (task.outcome === 'neverStarted') this.ledger.fault(`${said}, and it ran in ${run.process.name} (I9)`);
         else if (run.endedAtMs === null && run.task.where === 'worker' && !this.#standsStill(run.process))
           this.ledger.fault(`${said}, and it runs in ${run.process.name} (I9)`);
