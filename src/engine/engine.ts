@@ -1199,7 +1199,7 @@ class Engine implements EngineApi, HostEnvironment {
   liveChildren(executionId: string): { executionId: string; status: ExecutionStatus }[] {
     const ids = this.#childrenOf.get(executionId);
     if (ids === undefined) return [];
-    return [...ids].map((id) => ({ executionId: id, status: this.#hosts.get(id)?.header.status ?? 'Running' }));
+    return [...ids].map((id) => ({ executionId: id, status: this.#hosts.get(id)?.liveStatus ?? 'Running' }));
   }
 
   parentSlot(host: ExecutionHost): Slot | null {

@@ -16,7 +16,7 @@ import type {
   TriggerRow,
 } from '../ports/store.ts';
 import type { WorkReport } from '../ports/work.ts';
-import type { DeliveryPath, ExecutionEventType, Json, NodeStatus } from '../wire.ts';
+import type { DeliveryPath, ExecutionEventType, ExecutionStatus, Json, NodeStatus } from '../wire.ts';
 import { type ChildEnd, ChildrenDriver } from './children.ts';
 import type { HostEnvironment } from './environment.ts';
 import { ExpressionData, isBig } from './expression-data.ts';
@@ -1031,7 +1031,7 @@ export class ExecutionHost implements ExecutionEdge {
   /** A child that was being created when its node ended. */
   lateChild(id: string): void {
     if (this.stopReport === null) return;
-    this.stopReport.childAdded(id, this.env.hostOf(id)?.header.status ?? 'Failed');
+    this.stopReport.childAdded(id, this.env.hostOf(id)?.liveStatus ?? 'Failed');
     if (this.over) this.env.receiptChanged(this);
   }
 
@@ -1450,6 +1450,11 @@ export class ExecutionHost implements ExecutionEdge {
 
   get committing(): boolean {
     return this.#committing || this.#unsaved();
+  }
+
+  /** An end that is on its way to the store may be taken back. */
+  get liveStatus(): ExecutionStatus {
+    return this.header.status === 'Pending' ? 'Pending' : 'Running';
   }
 
   /** Its actors did what no durable commit stands behind yet. */

@@ -489,6 +489,25 @@ outputs: { all: "\${{ nodes.a.output.map(n, n + 1) }}" }
     ]);
   });
 
+  it('says of a child whose end it takes back how it ended', async () => {
+    await rig.save(inner);
+    const id = await rig.run('{ name: outer, nodes: { sub: { type: workflow, with: { workflow: inner } } } }');
+    const [child = ''] = await rig.children(id);
+    const gate = deferred();
+    rig.gate.intervene = ({ method, args }) =>
+      method === 'commit' && (args[0] as { executionId: string }).executionId === child
+        ? { holdBefore: gate.promise }
+        : undefined;
+    rig.work.complete('deep');
+    await rig.settle();
+    await rig.stop(id);
+    expect((await rig.receipt(id)).children).to.deep.equal([{ executionId: child, status: 'Running' }]);
+    gate.resolve();
+    await rig.settle();
+    expect(await rig.record(child)).to.include({ status: 'Failed', error: MARKER });
+    expect((await rig.receipt(id)).children).to.deep.equal([{ executionId: child, status: 'Failed' }]);
+  });
+
   it('reaches a child whose creation is on its way', async () => {
     await rig.save(inner);
     const gate = deferred();
