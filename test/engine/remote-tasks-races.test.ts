@@ -371,7 +371,10 @@ describe('tasks of several engines, between two looks', () => {
 
     it('that had timed out say how they ended, though their report went with their row', async () => {
       const worker = await link(b);
-      const id = await engines.run(a, workflow('crossing', 'timeout: 1s,').replace('b: {', 'h: { type: hold, trigger: go }, b: {'));
+      const id = await engines.run(
+        a,
+        workflow('crossing', 'timeout: 1s,').replace('b: {', 'h: { type: hold, trigger: go }, b: {'),
+      );
       const gate = deferred();
       intervene(a, 'commit', { holdBefore: gate.promise });
       silence();
