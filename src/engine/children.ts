@@ -1,7 +1,7 @@
 import type { Verdict } from '../../machines/events.ts';
 import type { ExecutionStatus, Json } from '../wire.ts';
 import type { ExecutionHost } from './execution-host.ts';
-import { iterationIndexes } from './identity.ts';
+import { loopPlaces } from './identity.ts';
 import type { Slot } from './slot.ts';
 
 /** What a parent needs to know of a child that ended. */
@@ -58,7 +58,7 @@ export class ChildrenDriver {
     const found = await store.listChildren(
       this.#host.header.id,
       this.#slot.node.path,
-      iterationIndexes(this.#slot.scope.iterations),
+      loopPlaces(this.#slot.scope.iterations),
       this.#attempt,
     );
     if (this.over) return;

@@ -27,7 +27,7 @@ import { ClusterDuties } from './cluster-duties.ts';
 import { Dispatcher, LOCAL } from './dispatcher.ts';
 import type { ChildOutcome, EnginePorts, HostEnvironment } from './environment.ts';
 import { ExecutionHost } from './execution-host.ts';
-import { iterationIndexes } from './identity.ts';
+import { iterationIndexes, loopPlaces } from './identity.ts';
 import { type InspectionObserver, Inspections } from './inspection.ts';
 import { registryLogic } from './registry.ts';
 import type { ClusterTasks, Peers } from './remote-tasks.ts';
@@ -824,6 +824,8 @@ class Engine implements EngineApi, HostEnvironment {
     header.bodyPath = place === null ? null : slot.node.path;
     header.parent = { executionId: above.id, node: slot.node.path, attempt: slot.attempt };
     if (slot.scope.iterations.length > 0) header.parent.iterations = iterationIndexes(slot.scope.iterations);
+    const loops = loopPlaces(slot.scope.iterations);
+    if (loops.some((place) => typeof place === 'string')) header.parent.loops = loops;
     if (place !== null) header.parent.itemIndex = place.itemIndex;
     const uniqueKey = `child:${slot.attemptId}/${place?.itemIndex ?? 0}`;
     const outcome = await this.#create(newExecution(header, uniqueKey, null));
@@ -1210,7 +1212,7 @@ class Engine implements EngineApi, HostEnvironment {
     for (const slot of above.live) {
       if (
         slot.node.path === parent.node &&
-        iterationIndexes(slot.scope.iterations).join() === (parent.iterations ?? []).join()
+        loopPlaces(slot.scope.iterations).join() === (parent.loops ?? parent.iterations ?? []).join()
       ) {
         return slot;
       }

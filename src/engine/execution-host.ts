@@ -271,7 +271,7 @@ export class ExecutionHost implements ExecutionEdge {
       this.#desk.restore(slot, row.data as { queued?: boolean } | null);
     }
     this.live.add(slot);
-    slot.scope.live += 1;
+    slot.scope.countLive(1);
     if (!isParkedStage(slot)) this.busy += 1;
   }
 
@@ -321,8 +321,10 @@ export class ExecutionHost implements ExecutionEdge {
           this.#desk.noteClaim(slot);
           this.#prepareAgain(slot, () => undefined);
         }
-      } else if (slot.stage === 'looping') loops.push(slot);
-      else if (slot.stage === 'aborting') this.#taskGone(slot);
+      } else if (slot.stage === 'looping') {
+        loops.push(slot);
+        if (slot.body?.closed === true && !slot.body.over) this.#armBodyGrace(slot, slot.body);
+      } else if (slot.stage === 'aborting') this.#taskGone(slot);
       // Its next try needs its `with`: a wait that is over would not leave time to render it.
       if (slot.stage === 'backingOff') this.#prepareAgain(slot, () => this.#armTimers(slot));
       else this.#armTimers(slot);
@@ -366,7 +368,8 @@ export class ExecutionHost implements ExecutionEdge {
         this.actor.send(next.event);
         if (scope === null) continue;
         scope.untold -= 1;
-        if (scope.outer !== null && scope.live === 0 && scope.untold === 0) this.#iterationEnded(scope);
+        for (let at = scope; at.outer !== null; at = at.outer.scope)
+          if (at.live === 0 && at.untold === 0) this.#iterationEnded(at);
       }
     } finally {
       this.#processing = false;
@@ -384,7 +387,7 @@ export class ExecutionHost implements ExecutionEdge {
     for (const { scope, node } of ready as readonly Ready[]) {
       const slot = new Slot(this, scope, node);
       scope.slots[node.index] = slot;
-      scope.live += 1;
+      scope.countLive(1);
       this.live.add(slot);
       this.busy += 1;
       // A draining engine starts nothing: the node stays Pending, and ready for the next owner.
@@ -573,7 +576,7 @@ export class ExecutionHost implements ExecutionEdge {
     slot.settled = true;
     this.live.delete(slot);
     this.busy -= 1;
-    slot.scope.live -= 1;
+    slot.scope.countLive(-1);
     slot.scope.slots[slot.node.index] = undefined;
     this.send({ type: 'node.settled', ready: [], failure: null }, slot.scope);
   }
@@ -706,7 +709,7 @@ export class ExecutionHost implements ExecutionEdge {
     slot.settled = true;
     this.live.delete(slot);
     this.busy -= 1;
-    slot.scope.live -= 1;
+    slot.scope.countLive(-1);
     if (slot.status !== 'Held') slot.endedAtMs = nowMs;
     if (slot.wakeTimer !== null) this.env.timers.cancel(slot.wakeTimer);
     if (slot.deadlineTimer !== null) this.env.timers.cancel(slot.deadlineTimer);
@@ -1168,7 +1171,11 @@ export class ExecutionHost implements ExecutionEdge {
       if (inner.actor === null) this.#withdraw(inner);
       else this.deliver(inner, { type: 'execution.end', verdict });
     }
-    // Whoever ignores that is written off, as after a stop.
+    this.#armBodyGrace(slot, body);
+  }
+
+  /** Who ignores the end of a loop's body is written off, as after a stop. */
+  #armBodyGrace(slot: Slot, body: Scope): void {
     this.env.timers.after(this.env.stopGraceMs, () =>
       this.enter(() => {
         if (slot.settled || slot.body !== body) return;

@@ -1,3 +1,5 @@
+import type { LoopPlace } from '../ports/store.ts';
+
 /**
  * Identities of nodes and attempts, as tasks, results, labels and tokens carry them.
  *
@@ -12,6 +14,11 @@ export function nodeKey(path: string, iterations: readonly string[]): string {
 
 export function attemptId(executionId: string, key: string, attempt: number): string {
   return `${executionId}/${key}/${attempt}`;
+}
+
+/** Without the attempts of loops that are at their first. */
+export function loopPlaces(iterations: readonly string[]): LoopPlace[] {
+  return iterations.map((place) => (place.endsWith('@1') ? Number.parseInt(place, 10) : place));
 }
 
 /** The indexes alone, as records and events give them. */

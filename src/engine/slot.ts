@@ -23,7 +23,10 @@ export class Scope {
   readonly slots: (Slot | undefined)[];
   /** By position: needs that have not been met. A node's end costs its dependents, not the graph. */
   readonly unmet: number[];
-  /** Nodes started and not settled. */
+  /**
+   * Nodes started and not settled, those in the bodies of its loops too: a loop that is ended at once has settled
+   * before the tasks in it.
+   */
   live = 0;
   /** Ends of nodes that the execution's chart has not been told of: they may make others ready. */
   untold = 0;
@@ -39,6 +42,12 @@ export class Scope {
     this.outer = outer;
     this.slots = new Array<Slot | undefined>(graph.nodes.length).fill(undefined);
     this.unmet = graph.nodes.map((node) => node.needs.length);
+  }
+
+  /** One of its nodes started, or settled. */
+  countLive(by: 1 | -1): void {
+    this.live += by;
+    this.outer?.scope.countLive(by);
   }
 }
 

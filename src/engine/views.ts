@@ -1,6 +1,6 @@
 /** What people see of an execution, made from what is stored of it. Pure functions. */
 import type { CompiledNode, CompiledWorkflow, Graph } from '../definition/types.ts';
-import type { EventRow, HeaderRow, NodeRow, ResultRow, StoredExecution } from '../ports/store.ts';
+import type { EventRow, HeaderRow, NodeRow, ParentRow, ResultRow, StoredExecution } from '../ports/store.ts';
 import type {
   ExecutionEvent,
   ExecutionItem,
@@ -8,6 +8,7 @@ import type {
   Json,
   NodeAddress,
   NodeRecord,
+  ParentRef,
   Results,
   StopPreview,
   StopReceipt,
@@ -23,7 +24,7 @@ export function itemOf(header: HeaderRow): ExecutionItem {
     status: header.status,
     error: header.error,
     errorCode: header.errorCode,
-    parent: header.parent,
+    parent: header.parent === null ? null : refOf(header.parent),
     createdAt: isoOf(header.createdAtMs),
     startedAt: isoOrNull(header.startedAtMs),
     endedAt: isoOrNull(header.endedAtMs),
@@ -31,6 +32,11 @@ export function itemOf(header: HeaderRow): ExecutionItem {
     stoppedByUser: header.stop !== null,
     seq: header.seq,
   };
+}
+
+/** As everybody may read it: by iterations, whatever their attempts. */
+function refOf({ loops: _, ...parent }: ParentRow): ParentRef {
+  return parent;
 }
 
 /**

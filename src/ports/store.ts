@@ -35,6 +35,15 @@ export interface DefinitionRow {
   disabled: boolean;
 }
 
+/** A loop around a child's node: the index of its iteration, or `INDEX@ATTEMPT` where it is not at its first attempt. */
+export type LoopPlace = number | string;
+
+/** A child's place in its parent. */
+export interface ParentRow extends ParentRef {
+  /** Of each enclosing loop, outermost first; absent where `iterations` says it all. */
+  loops?: LoopPlace[];
+}
+
 /** One execution without its nodes. */
 export interface HeaderRow {
   id: string;
@@ -48,7 +57,7 @@ export interface HeaderRow {
   errorCode: string | null;
   input: Json;
   outputs: Json;
-  parent: ParentRef | null;
+  parent: ParentRow | null;
   /** Ancestors, outermost first, the parent last; [] for an execution somebody started. */
   ancestors: string[];
   /** Started by `onFailure`: such an execution starts none itself. */
@@ -301,7 +310,7 @@ export interface ExecutionStore extends TaskQueue {
   listChildren(
     parentId: string,
     node: string,
-    iterations: number[],
+    loops: LoopPlace[],
     attempt: number,
   ): Promise<
     {

@@ -733,7 +733,19 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
           { id: d, status: 'Running', error: null, errorCode: null, stopped: false, itemIndex: 10 },
         ]);
         expect((await store.listChildren(a, 'each', [3], 1)).map((each) => each.id)).to.deep.equal([c]);
+        expect(await store.listChildren(a, 'each', ['3@2'], 1)).to.deep.equal([]);
         expect(await store.listChildren(b, 'each', [], 1)).to.deep.equal([]);
+      });
+
+      it('of one attempt of a loop are not those of another', async () => {
+        await store.createExecution(newExecution({ id: a }));
+        const place = { executionId: a, node: 'poll/each', iterations: [0, 3], attempt: 1, itemIndex: 0 };
+        await store.createExecution(child(b, a, { parent: place }));
+        const again = { ...place, loops: [0, '3@2'] };
+        await store.createExecution(child(c, a, { parent: again }));
+        expect((await store.listChildren(a, 'poll/each', [0, 3], 1)).map((each) => each.id)).to.deep.equal([b]);
+        expect((await store.listChildren(a, 'poll/each', [0, '3@2'], 1)).map((each) => each.id)).to.deep.equal([c]);
+        expect((await store.load(c))?.header.parent).to.deep.equal(again);
       });
 
       it('of a sub-workflow have no item', async () => {

@@ -130,6 +130,69 @@ nodes:
     expect((await rig.record(id)).outputs).to.deep.equal({ poll: { iterations: 2, exhausted: false, last: { a: 9 } } });
   });
 
+  describe('that timed out while a loop within it runs', () => {
+    const nested =
+      '{ name: w, nodes: { outer: { type: while, timeout: 2s, retry: { attempts: 2, backoff: 1s }, condition: "iter.index < 1", maxIterations: 9, body: { inner: { type: while, condition: "iter.index < 1", maxIterations: 9, body: { a: { type: http, with: { url: "http://a/" } } } } } } } }';
+    const started = (): string[] => rig.work.started.map((task) => task.id.slice(task.id.indexOf('/') + 1));
+
+    it('waits with its next try until the work in there has ended', async () => {
+      rig.work.ignoreAborts = true;
+      const id = await rig.run(nested);
+      await rig.advance(6_000);
+      expect(await rig.node(id, 'outer')).to.include({ status: 'Running', attempt: 1 });
+      expect(started()).to.deep.equal(['outer/inner/a/0@1,0@1/1']);
+      rig.work.answer('outer/inner/a', { kind: 'aborted', outcome: 'forced' });
+      await rig.advance(1_000);
+      expect(started()).to.deep.equal(['outer/inner/a/0@1,0@1/1', 'outer/inner/a/0@2,0@1/1']);
+      rig.work.complete('outer/inner/a', 1);
+      await rig.settle();
+      expect((await rig.record(id)).status).to.equal('Complete');
+    });
+
+    for (const restart of [false, true]) {
+      it(`writes work off that ignores its abort${restart ? ', over a restart too' : ''}`, async () => {
+        rig.work.ignoreAborts = true;
+        const id = await rig.run(nested);
+        await rig.advance(3_000);
+        if (restart) rig = await rig.crash(0, { outlives: true });
+        await rig.advance(restart ? 5_000 : 4_000);
+        await rig.advance(1_000);
+        expect(started().at(-1)).to.equal('outer/inner/a/0@2,0@1/1');
+        rig.work.complete(`${id}/outer/inner/a/0@2,0@1/1`, 1);
+        await rig.settle();
+        expect((await rig.record(id)).status).to.equal('Complete');
+        const keys = (await rig.store.getExecution(id))?.nodes.map(({ key }) => key);
+        expect(keys).to.have.members(['outer/-', 'outer/inner/0@2', 'outer/inner/a/0@2,0@1']);
+      });
+    }
+  });
+
+  it('goes on after a restart with the children of its own try', async () => {
+    const id = await rig.run(`
+name: w
+nodes:
+  poll: { type: while, retry: { attempts: 2, backoff: 1s }, condition: "iter.index < 1", maxIterations: 9, body: { each: { type: foreach, items: "\${{ [1] }}", body: { a: { type: http, with: { url: "http://a/" } } } }, b: { type: http, needs: [each], with: { url: "http://b/" } } } }
+`);
+    const a = (): string => rig.work.running.find((task) => task.endsWith('/a/-/1')) ?? '';
+    rig.work.complete(a(), 'first');
+    await rig.settle();
+    rig.work.fail('poll/b', 'no luck');
+    await rig.advance(1_000);
+    expect(a()).not.to.equal('');
+    const [, child = ''] = await rig.children(id);
+    const place = { executionId: id, node: 'poll/each', iterations: [0], attempt: 1, itemIndex: 0 };
+    expect((await rig.record(child)).parent).to.deep.equal(place);
+    rig = await rig.crash(0);
+    await rig.settle();
+    expect((await rig.node(id, 'poll/each')).status).to.equal('Running');
+    rig.work.complete(rig.work.running[0] ?? '', 'second');
+    await rig.settle();
+    expect(await rig.output(id, 'poll/each')).to.deep.equal([{ a: 'second' }]);
+    rig.work.complete('poll/b', 1);
+    await rig.settle();
+    expect((await rig.record(id)).status).to.equal('Complete');
+  });
+
   it('keeps in the record the iteration it is in, and lets older ones go', async () => {
     const id = await rig.run(
       '{ name: w, nodes: { poll: { type: while, condition: "true", maxIterations: 100, body: { a: { type: http, with: { url: "http://a/" } } } } } }',

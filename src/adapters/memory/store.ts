@@ -10,7 +10,9 @@ import type {
   ExecutionStore,
   HeaderRow,
   KeyRow,
+  LoopPlace,
   NewExecution,
+  ParentRow,
   ReceiptRow,
   RecoverableExecution,
   ResultRow,
@@ -20,7 +22,7 @@ import type {
   TriggerRow,
 } from '../../ports/store.ts';
 import type { TaskClaim, TaskRow } from '../../ports/task-queue.ts';
-import type { AuditItem, Json, ParentRef } from '../../wire.ts';
+import type { AuditItem, Json } from '../../wire.ts';
 import { MemoryClusterStore } from './cluster.ts';
 import { compare, type Entry, hasEnded, jsonCopy, nameKey, recoverable } from './entry.ts';
 
@@ -285,11 +287,11 @@ class MemoryExecutionStore implements MemoryStore {
   listChildren(
     parentId: string,
     node: string,
-    iterations: number[],
+    loops: LoopPlace[],
     attempt: number,
   ): ReturnType<ExecutionStore['listChildren']> {
     return this.#read(() =>
-      this.#all(({ header: { parent } }) => parent !== null && isPlace(parent, parentId, node, iterations, attempt))
+      this.#all(({ header: { parent } }) => parent !== null && isPlace(parent, parentId, node, loops, attempt))
         .map(({ header: { id, status, error, errorCode, stop, parent } }) => {
           return { id, status, error, errorCode, stopped: stop !== null, itemIndex: parent?.itemIndex ?? null };
         })
@@ -616,12 +618,12 @@ function hasText({ id, workflow, error }: HeaderRow, text: string): boolean {
   return text.split(/\s+/).every((word) => words.includes(word));
 }
 
-function isPlace(parent: ParentRef, id: string, node: string, iterations: number[], attempt: number): boolean {
+function isPlace(parent: ParentRow, id: string, node: string, loops: LoopPlace[], attempt: number): boolean {
   return (
     parent.executionId === id &&
     parent.node === node &&
     parent.attempt === attempt &&
-    isDeepStrictEqual(parent.iterations ?? [], iterations)
+    isDeepStrictEqual(parent.loops ?? parent.iterations ?? [], loops)
   );
 }
 

@@ -5,6 +5,7 @@ import type {
   Commit,
   EventRow,
   HeaderRow,
+  LoopPlace,
   NewExecution,
   NodeRow,
   RecoverableExecution,
@@ -48,8 +49,8 @@ export function statusOf(number: number): ExecutionStatus {
 }
 
 /** The place of children in their parent: one attempt of one node. */
-export function placeOf(node: string, iterations: readonly number[], attempt: number): string {
-  return JSON.stringify([node, iterations, attempt]);
+export function placeOf(node: string, loops: readonly LoopPlace[], attempt: number): string {
+  return JSON.stringify([node, loops, attempt]);
 }
 
 /** What never changes about an execution and nothing is looked up by. */
@@ -123,7 +124,7 @@ export function encodeNew(
       ? {}
       : {
           parent: h.parent.executionId,
-          place: placeOf(h.parent.node, h.parent.iterations ?? [], h.parent.attempt),
+          place: placeOf(h.parent.node, h.parent.loops ?? h.parent.iterations ?? [], h.parent.attempt),
           item: h.parent.itemIndex ?? null,
         }),
     labels: Object.entries(h.labels).map(([k, v]) => ({ k, v })),

@@ -11,6 +11,7 @@ import type {
   ExecutionStore,
   HeaderRow,
   KeyRow,
+  LoopPlace,
   NewExecution,
   ReceiptRow,
   RecoverableExecution,
@@ -354,13 +355,13 @@ export class MongoExecutionStore implements ExecutionStore {
   async listChildren(
     parentId: string,
     node: string,
-    iterations: number[],
+    loops: LoopPlace[],
     attempt: number,
   ): ReturnType<ExecutionStore['listChildren']> {
     const children = await this.#connection.run(() =>
       this.#collections.executions
         .find(
-          { parent: parentId, place: placeOf(node, iterations, attempt) },
+          { parent: parentId, place: placeOf(node, loops, attempt) },
           { projection: { status: 1, error: 1, errorCode: 1, stop: 1, item: 1 } },
         )
         .sort({ item: 1 })

@@ -10,6 +10,7 @@ import type {
   DefinitionRow,
   EventRow,
   HeaderRow,
+  LoopPlace,
   NewExecution,
   NodeRow,
   RecoverableExecution,
@@ -143,8 +144,8 @@ export type EncodedDefinition = [
 ];
 
 /** The place of children in their parent: one attempt of one node. */
-export function placeOf(node: string, iterations: readonly number[], attempt: number): string {
-  return JSON.stringify([node, iterations, attempt]);
+export function placeOf(node: string, loops: readonly LoopPlace[], attempt: number): string {
+  return JSON.stringify([node, loops, attempt]);
 }
 
 export function encodeNew({ header: h, events, uniqueKey, bodyHash }: NewExecution): EncodedNewExecution {
@@ -186,7 +187,7 @@ export function encodeNew({ header: h, events, uniqueKey, bodyHash }: NewExecuti
         ? null
         : [
             h.parent.executionId,
-            placeOf(h.parent.node, h.parent.iterations ?? [], h.parent.attempt),
+            placeOf(h.parent.node, h.parent.loops ?? h.parent.iterations ?? [], h.parent.attempt),
             h.parent.itemIndex ?? null,
           ],
     events: encodeEvents(events),

@@ -10,6 +10,7 @@ import type {
   ExecutionStore,
   HeaderRow,
   KeyRow,
+  LoopPlace,
   NewExecution,
   ReceiptRow,
   RecoverableExecution,
@@ -195,10 +196,10 @@ export class SqliteExecutionStore implements ExecutionStore {
   async listChildren(
     parentId: string,
     node: string,
-    iterations: number[],
+    loops: LoopPlace[],
     attempt: number,
   ): ReturnType<ExecutionStore['listChildren']> {
-    const children = await this.#writer.call('listChildren', parentId, placeOf(node, iterations, attempt));
+    const children = await this.#writer.call('listChildren', parentId, placeOf(node, loops, attempt));
     return children.map(([id, status, error, errorCode, stopped, itemIndex]) => {
       return { id, status: statusOf(status), error, errorCode, stopped: stopped === 1, itemIndex };
     });
