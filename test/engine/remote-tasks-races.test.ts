@@ -1,20 +1,7 @@
 import { expect } from 'chai';
-import { FakeLink, type FakeLinkOptions, type Intervention } from '../support/engine.ts';
+import { FakeLink } from '../support/engine.ts';
 import { type EngineRig, Engines } from '../support/engine-rigs.ts';
-
-/** One task `a`, and `b` after it. */
-function workflow(name: string, keys = '', type = 'http'): string {
-  const work = type === 'agent' ? '{ pool: site, tool: nmap }' : '{ url: "http://a/" }';
-  return `{ name: ${name}, nodes: { a: { type: ${type}, ${keys} with: ${work} }, b: { type: set, needs: [a], with: { value: "\${{ nodes.a.output }}" } } } }`;
-}
-
-function deferred(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = (): void => undefined;
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
-}
+import { idOf, intervene, pushedTo, remoteTasks, workflow } from '../support/remote-tasks.ts';
 
 /** A task of a worker, and one of an agent. */
 const pair = `{ name: pair, nodes: { a: { type: http, with: { url: "http://a/" } }, s: { type: agent, with: { pool: site, tool: nmap } } } }`;
@@ -25,6 +12,7 @@ interface Restartable {
 
 describe('tasks of several engines, between two looks', () => {
   let engines: Engines;
+  const { link, output, outcomes, silence } = remoteTasks(() => engines);
   let a: EngineRig;
   let b: EngineRig;
   let c: EngineRig;
@@ -37,25 +25,9 @@ describe('tasks of several engines, between two looks', () => {
   });
   afterEach(() => engines.close());
 
-  async function link(at: EngineRig, options?: FakeLinkOptions): Promise<FakeLink> {
-    const worker = new FakeLink(options);
-    await worker.connect(engines.at(at));
-    return worker;
-  }
-  const idOf = (id: string, attempt = 1): string => `${id}/a/-/${attempt}`;
-  const pushedTo = (worker: FakeLink): string[] => worker.pushed.map((task) => task.id);
-  const output = (id: string) => engines.store.readResult(`${id}/b/-/1`);
-  const outcomes = async (id: string) => (await engines.receipt(id)).tasks.map(({ outcome }) => outcome);
-  const silence = (): void => {
-    engines.hub.fateOf = () => 'lost';
-  };
   const pass = (rig: EngineRig): void => {
     rig.gate.intervene = () => undefined;
   };
-  function intervene(rig: EngineRig, method: string, how: Intervention, times = 1): void {
-    let left = times;
-    rig.gate.intervene = (call) => (call.method === method && left-- > 0 ? how : undefined);
-  }
   const restart = (rig: EngineRig, id: string): void => {
     const engine = rig.engine as unknown as Restartable;
     engine.hostOf(id)?.restart(null);
@@ -74,7 +46,7 @@ describe('tasks of several engines, between two looks', () => {
         await engines.live(2_000, worker);
         worker.disconnect();
         await worker.connect(engines.at(c));
-        const gate = deferred();
+        const gate = Promise.withResolvers<void>();
         intervene(home, 'readTasks', { holdAfter: gate.promise });
         await engines.live(2_000, worker);
         worker.disconnect();
@@ -160,7 +132,7 @@ describe('tasks of several engines, between two looks', () => {
       const worker = await link(b);
       const id = await engines.run(a, workflow('hasty', 'rerun: false,'));
       worker.disconnect();
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(c, 'getTasks', { holdAfter: gate.promise });
       const hasty = new FakeLink();
       const hello = hasty.connect(engines.at(c), worker.list());
@@ -179,7 +151,7 @@ describe('tasks of several engines, between two looks', () => {
       const worker = await link(b);
       const id = await engines.run(a, workflow('answer', 'rerun: false,'));
       const held = worker.list();
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(b, 'storeReport', { holdBefore: gate.promise });
       const answer = worker.complete(idOf(id), 1);
       await engines.settle();
@@ -218,7 +190,7 @@ describe('tasks of several engines, between two looks', () => {
 
     it('when a slot is free again that their own engine took during a search', async () => {
       const worker = await link(b);
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(b, 'listQueued', { holdAfter: gate.promise });
       const far = await engines.run(a, workflow('far'));
       const near = await engines.run(b, workflow('near'));
@@ -231,7 +203,7 @@ describe('tasks of several engines, between two looks', () => {
     });
 
     it('though they were told of during a search that did not see them', async () => {
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(b, 'listQueued', { holdAfter: gate.promise });
       const worker = await link(b);
       const id = await engines.run(a, workflow('during'));
@@ -286,7 +258,7 @@ describe('tasks of several engines, between two looks', () => {
     it('are given to nobody once they were asked for without a claim', async () => {
       const id = await engines.run(a, workflow('deadline').replace('nodes:', 'timeout: 10s, nodes:'));
       await engines.clock.advance(9_999);
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'commit', { holdBefore: gate.promise });
       await engines.clock.advance(1);
       const worker = await link(b);
@@ -311,7 +283,7 @@ describe('tasks of several engines, between two looks', () => {
 
     it('end with the answer whether an agent has them', async () => {
       const id = await engines.run(a, workflow('asked', '', 'agent'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'readTasks', { holdBefore: gate.promise });
       await engines.stop(a, id);
       expect(await engines.store.getHeader(id)).to.include({ status: 'Running' });
@@ -328,7 +300,7 @@ describe('tasks of several engines, between two looks', () => {
       const id = await engines.run(a, workflow('unanswered', '', 'agent'));
       await engines.live(1_000, agent);
       expect(pushedTo(agent)).to.deep.equal([idOf(id)]);
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'readTasks', { holdBefore: gate.promise });
       await engines.stop(a, id);
       await engines.live(2_900, agent);
@@ -352,7 +324,7 @@ describe('tasks of several engines, between two looks', () => {
       it(`are not said to have never started where a stop meets the commit that queued them (${type})`, async () => {
         const kind = type === 'agent' ? 'agent' : 'worker';
         const holder = await link(b, { kind, capabilities: [capability] });
-        const gate = deferred();
+        const gate = Promise.withResolvers<void>();
         intervene(a, 'commit', { holdAfter: gate.promise });
         const id = await engines.run(a, workflow('meeting', '', type));
         await engines.live(1_000, holder);
@@ -375,7 +347,7 @@ describe('tasks of several engines, between two looks', () => {
         a,
         workflow('crossing', 'timeout: 1s,').replace('b: {', 'h: { type: hold, trigger: go }, b: {'),
       );
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'commit', { holdBefore: gate.promise });
       silence();
       await engines.live(1_000, worker);
@@ -397,7 +369,7 @@ describe('tasks of several engines, between two looks', () => {
       const first = await engines.run(d, workflow('one'));
       const second = await engines.run(d, workflow('two'));
       const third = await engines.run(d, workflow('three'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(d, 'claimTask', { holdAfter: gate.promise });
       d.work.complete(idOf(first));
       await engines.settle();
@@ -450,7 +422,7 @@ describe('tasks of several engines, between two looks', () => {
       silence();
       await agent.complete(site as string, 'late');
       await engines.live(1_000, worker, agent);
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'putReceipt', { holdBefore: gate.promise });
       await worker.report(idOf(id), { kind: 'aborted', outcome: 'forced' });
       await engines.live(4_000, worker, agent);
@@ -511,7 +483,7 @@ describe('tasks of several engines, between two looks', () => {
     it('discard what their own worker says after the stop was stored, and say so', async () => {
       const worker = await link(a);
       const id = await engines.run(a, workflow('first'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       let held = false;
       a.gate.intervene = ({ method }) => {
         if (method !== 'commit' || held) return undefined;
@@ -530,7 +502,7 @@ describe('tasks of several engines, between two looks', () => {
     it('take nothing more from an agent that reconnects while the halt is on its way', async () => {
       const agent = await link(a, { kind: 'agent', capabilities: ['agent:site'] });
       const id = await engines.run(a, workflow('halting', '', 'agent'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'commit', { holdBefore: gate.promise });
       await engines.stop(a, id);
       agent.disconnect();
@@ -546,7 +518,7 @@ describe('tasks of several engines, between two looks', () => {
   describe('of a record that is read again or lost', () => {
     it('time out in the queue though their execution is built anew meanwhile', async () => {
       const id = await engines.run(a, workflow('patience', 'queueTimeout: 10s,'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'claimTask', { holdBefore: gate.promise });
       await engines.clock.advance(10_000);
       restart(a, id);
@@ -572,7 +544,7 @@ describe('tasks of several engines, between two looks', () => {
     it('are answered though their execution is lost while its record is read', async () => {
       const worker = await link(a);
       const id = await engines.run(a, workflow('reading'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'load', { holdBefore: gate.promise });
       restart(a, id);
       const answer = worker.complete(idOf(id), 1);
@@ -614,6 +586,7 @@ describe('tasks of several engines, between two looks', () => {
 
 describe('tasks of several engines, in the middle of a takeover', () => {
   let engines: Engines;
+  const { link, output } = remoteTasks(() => engines);
   let a: EngineRig;
   let b: EngineRig;
 
@@ -625,13 +598,6 @@ describe('tasks of several engines, in the middle of a takeover', () => {
   });
   afterEach(() => engines.close());
 
-  const idOf = (id: string, attempt = 1): string => `${id}/a/-/${attempt}`;
-  const output = (id: string) => engines.store.readResult(`${id}/b/-/1`);
-  async function link(at: EngineRig, options?: FakeLinkOptions): Promise<FakeLink> {
-    const worker = new FakeLink(options);
-    await worker.connect(engines.at(at));
-    return worker;
-  }
   /** One that `a` keeps. */
   async function run(source: string): Promise<string> {
     for (;;) {
@@ -645,7 +611,7 @@ describe('tasks of several engines, in the middle of a takeover', () => {
     const worker = await link(b, { slots: 20 });
     const id = await run(workflow('way', 'rerun: false,'));
     await engines.live(1_000, worker);
-    const gate = deferred();
+    const gate = Promise.withResolvers<void>();
     let held = false;
     b.gate.intervene = ({ method, args }) => {
       if (method !== 'storeReport' || args[0] !== idOf(id) || held) return undefined;
@@ -700,8 +666,8 @@ describe('tasks of several engines, in the middle of a takeover', () => {
     const other = await run(workflow('other'));
     a.kill();
     expect(await worker.complete(idOf(id), 1)).to.equal(false);
-    const gate = deferred();
-    const commits = deferred();
+    const gate = Promise.withResolvers<void>();
+    const commits = Promise.withResolvers<void>();
     let held = false;
     // Of the second of the two executions, after the first was restored.
     b.gate.intervene = ({ method, args }) => {

@@ -1,17 +1,13 @@
 import { expect } from 'chai';
-import { FakeLink, type FakeLinkOptions } from '../support/engine.ts';
+import type { FakeLink } from '../support/engine.ts';
 import { type EngineRig, Engines } from '../support/engine-rigs.ts';
+import { idOf, pushedTo, remoteTasks, workflow } from '../support/remote-tasks.ts';
 
 const MARKER = 'workflow stopped by user';
 
-/** One task `a`, and `b` after it. */
-function workflow(name: string, keys = '', type = 'http'): string {
-  const work = type === 'agent' ? '{ pool: site, tool: nmap }' : '{ url: "http://a/" }';
-  return `{ name: ${name}, nodes: { a: { type: ${type}, ${keys} with: ${work} }, b: { type: set, needs: [a], with: { value: "\${{ nodes.a.output }}" } } } }`;
-}
-
 describe('tasks of executions that change hands', () => {
   let engines: Engines;
+  const { link, output, outcomes, silence } = remoteTasks(() => engines);
   /** Owns the executions, and goes. */
   let a: EngineRig;
   /** Workers are connected to it. */
@@ -31,22 +27,10 @@ describe('tasks of executions that change hands', () => {
   });
   afterEach(() => engines.close());
 
-  async function link(at: EngineRig, options?: FakeLinkOptions): Promise<FakeLink> {
-    const worker = new FakeLink(options);
-    await worker.connect(engines.at(at));
-    return worker;
-  }
-  const idOf = (id: string, attempt = 1): string => `${id}/a/-/${attempt}`;
-  const pushedTo = (worker: FakeLink): string[] => worker.pushed.map((task) => task.id);
-  const output = (id: string) => engines.store.readResult(`${id}/b/-/1`);
-  const outcomes = async (id: string) => (await engines.receipt(id)).tasks.map(({ outcome }) => outcome);
   const header = async (id: string) => {
     const found = await engines.store.getHeader(id);
     if (found === null) throw new Error(`no execution ${id}`);
     return found;
-  };
-  const silence = (): void => {
-    engines.hub.fateOf = () => 'lost';
   };
 
   /** Executions of `a` whose task the worker has, and that `b` and `c` inherit; those of `heir` alone. */

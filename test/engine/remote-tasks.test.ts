@@ -1,25 +1,13 @@
 import { expect } from 'chai';
-import { FakeLink, type FakeLinkOptions, type Intervention } from '../support/engine.ts';
+import type { FakeLink, FakeLinkOptions } from '../support/engine.ts';
 import { type EngineRig, Engines, type Fate } from '../support/engine-rigs.ts';
+import { idOf, intervene, pushedTo, remoteTasks, workflow } from '../support/remote-tasks.ts';
 
 const MARKER = 'workflow stopped by user';
 
-/** One task `a`, and `b` after it. */
-function workflow(name: string, keys = '', type = 'http'): string {
-  const work = type === 'agent' ? '{ pool: site, tool: nmap }' : '{ url: "http://a/" }';
-  return `{ name: ${name}, nodes: { a: { type: ${type}, ${keys} with: ${work} }, b: { type: set, needs: [a], with: { value: "\${{ nodes.a.output }}" } } } }`;
-}
-
-function deferred(): { promise: Promise<void>; resolve: () => void } {
-  let resolve = (): void => undefined;
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
-}
-
 describe('tasks of several engines', () => {
   let engines: Engines;
+  const { link, output, outcomes } = remoteTasks(() => engines);
   /** Owns the executions; workers are connected to `b`, and move to `c`. */
   let a: EngineRig;
   let b: EngineRig;
@@ -33,26 +21,12 @@ describe('tasks of several engines', () => {
   });
   afterEach(() => engines.close());
 
-  async function link(at: EngineRig, options?: FakeLinkOptions): Promise<FakeLink> {
-    const worker = new FakeLink(options);
-    await worker.connect(engines.at(at));
-    return worker;
-  }
   const agentLink = (at: EngineRig, more: FakeLinkOptions = {}): Promise<FakeLink> =>
     link(at, { kind: 'agent', capabilities: ['agent:site'], ...more });
-  const idOf = (id: string, attempt = 1): string => `${id}/a/-/${attempt}`;
-  const pushedTo = (worker: FakeLink): string[] => worker.pushed.map((task) => task.id);
-  const output = (id: string) => engines.store.readResult(`${id}/b/-/1`);
-  const outcomes = async (id: string) => (await engines.receipt(id)).tasks.map(({ outcome }) => outcome);
   const header = async (id: string) => (await engines.store.getHeader(id)) as NonNullable<unknown>;
   const fates = (fate: Fate): void => {
     engines.hub.fateOf = () => fate;
   };
-  /** Once, or as often as is said. */
-  function intervene(rig: EngineRig, method: string, how: Intervention, times = 1): void {
-    let left = times;
-    rig.gate.intervene = (call) => (call.method === method && left-- > 0 ? how : undefined);
-  }
   async function expectRows(...rows: [id: string, worker: string | null, via?: EngineRig][]): Promise<void> {
     expect((await engines.tasks()).map(({ id, claim }) => [id, claim?.worker ?? null, claim?.via])).to.deep.equal(
       rows.map(([id, worker, via]) => [id, worker, via?.engine.id]),
@@ -289,7 +263,7 @@ describe('tasks of several engines', () => {
     });
 
     it('to one of two workers that both engines find for them', async () => {
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       const id = await engines.run(a, workflow('race', 'rerun: false,'));
       a.gate.intervene = ({ method }) => (method === 'claimTask' ? { holdBefore: gate.promise } : undefined);
       const near = await link(a, { id: 'near' });
@@ -308,7 +282,7 @@ describe('tasks of several engines', () => {
     it('to a worker here while the pool of the process had them in mind', async () => {
       c = await engines.start({ slots: 1 });
       const first = await engines.run(c, workflow('pool'));
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       const second = await engines.run(c, workflow('pool'));
       c.gate.intervene = ({ method }) => (method === 'claimTask' ? { holdBefore: gate.promise } : undefined);
       c.work.complete(idOf(first));
@@ -532,7 +506,7 @@ describe('tasks of several engines', () => {
     });
 
     it('though their engine builds the execution anew before it has taken the report', async () => {
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       intervene(a, 'commit', { holdBefore: gate.promise });
       expect(await worker.complete(idOf(id), 'kept')).to.equal(false);
       await engines.settle();
@@ -574,7 +548,7 @@ describe('tasks of several engines', () => {
     });
 
     it('that is stored before the claim are given to nobody', async () => {
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       const worker = await link(b);
       intervene(b, 'claimTask', { holdBefore: gate.promise });
       const id = await engines.run(a, workflow('before'));
@@ -590,7 +564,7 @@ describe('tasks of several engines', () => {
     });
 
     it('between claim and push are not pushed', async () => {
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       const worker = await link(b);
       intervene(b, 'claimTask', { holdAfter: gate.promise });
       const id = await engines.run(a, workflow('between'));
@@ -604,7 +578,7 @@ describe('tasks of several engines', () => {
     });
 
     it('whose worker has gone between claim and push are not pushed', async () => {
-      const gate = deferred();
+      const gate = Promise.withResolvers<void>();
       const worker = await link(b);
       intervene(b, 'claimTask', { holdAfter: gate.promise });
       const id = await engines.run(a, workflow('unpushed'));
