@@ -610,6 +610,27 @@ describe('command line', () => {
     expect(terminal.stdout).to.match(/poll +while +Running +1 +iteration 7\n· check +http/);
   });
 
+  it('show counts how long a node was Held to the end of its execution', async () => {
+    execution.record = stopped({
+      endedAt: '2026-01-01T00:00:05.000Z',
+      nodes: {
+        wait: {
+          type: 'hold',
+          status: 'Held',
+          error: null,
+          errorCode: null,
+          attempt: 1,
+          startedAt: '2026-01-01T00:00:02.000Z',
+          endedAt: null,
+          hasOutput: false,
+          where: 'engine',
+        },
+      },
+    });
+    expect(await run('show', ID)).to.equal(0);
+    expect(terminal.stdout).to.match(/wait +hold +Held +1 +3\.0 s/);
+  });
+
   it('show says of a node whose capability nobody offers that it waits', async () => {
     const node = {
       type: 'container',

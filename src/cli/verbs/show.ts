@@ -75,13 +75,19 @@ function describe(terminal: Terminal, execution: ExecutionRecord, missing: reado
     ],
   ];
   const shown = facts.filter(([, value]) => value !== '').map(([name, value]) => `${name.padEnd(12)}${value}`);
-  return `${shown.join('\n')}\n\n${table(terminal, columns, flatten(execution.nodes, '', missing))}`;
+  return `${shown.join('\n')}\n\n${table(terminal, columns, flatten(execution.nodes, '', missing, execution.endedAt))}`;
 }
 
 /** Body nodes of the current iteration below their loop, indented. */
-function flatten(nodes: Record<string, NodeRecord>, indent: string, missing: readonly string[]): NodeLine[] {
+function flatten(
+  nodes: Record<string, NodeRecord>,
+  indent: string,
+  missing: readonly string[],
+  ended: string | null,
+): NodeLine[] {
   return Object.entries(nodes).flatMap(([name, node]) => [
-    { ...node, name: indent + name, note: noteOf(node, missing) },
-    ...(node.iteration === undefined ? [] : flatten(node.iteration.nodes, `${indent}· `, missing)),
+    // One that stays Held waits no longer than its execution lives.
+    { ...node, endedAt: node.endedAt ?? ended, name: indent + name, note: noteOf(node, missing) },
+    ...(node.iteration === undefined ? [] : flatten(node.iteration.nodes, `${indent}· `, missing, ended)),
   ]);
 }
