@@ -10,6 +10,10 @@ import type { World } from './world.ts';
 
 /** From the intent to the halt where everything works; with its broadcast lost. */
 const LOST_MAX = 5;
+/** A lease until its worker knows by itself that nobody wants it, an engine's pause, and the grace. */
+const RAN_ON_MAX_MS = 20_000;
+/** Until the children of a node that has ended early do nothing any more. */
+const CHILDREN_MAX_MS = 2_000;
 
 export async function checkWorld(world: World): Promise<string[]> {
   const { ledger, database, plan, clients, work } = world;
@@ -43,6 +47,7 @@ export async function checkWorld(world: World): Promise<string[]> {
       );
     const source = plan.workflows.find((one) => one['name'] === name) as { nodes: Record<string, CheckedNode> };
     faults.push(...faultsOf(one, clocksDiffer ? null : source.nodes));
+    if (!clocksDiffer) checkChildren(known, fault);
     checkRetries(known, workflow, items, fault);
     checkReceipt(world, known, receipt, fault);
     // What another engine took for the owner is in the record, unless a stop or the node's own end came first.
@@ -74,8 +79,15 @@ export async function checkWorld(world: World): Promise<string[]> {
   }
   for (const [taskId, runs] of work.runs) {
     for (const run of runs) {
-      const lostAtMs = ledger.executions.get(run.task.executionId)?.lostAtMs.get(taskId);
+      const owner = ledger.executions.get(run.task.executionId);
+      const lostAtMs = owner?.lostAtMs.get(taskId);
       const { process, endedAtMs } = run;
+      const overAtMs = owner?.overAtMs.get(taskId) ?? owner?.endAtMs ?? null;
+      if (overAtMs !== null && run.task.where === 'worker' && process.alive && !world.wasDeaf(process)) {
+        const ranOnMs = (endedAtMs ?? Number.POSITIVE_INFINITY) - overAtMs;
+        if (ranOnMs > RAN_ON_MAX_MS)
+          fault(`${taskId} ran on in ${process.name} for ${Math.round(ranOnMs)} ms after it was over (I9)`);
+      }
       // Its worker lost its lease when the engine gave the attempt up, and knows that by itself.
       if (lostAtMs !== undefined && run.task.where === 'worker' && process.alive && !world.wasDeaf(process)) {
         const ranOnMs = (endedAtMs ?? Number.POSITIVE_INFINITY) - lostAtMs;
@@ -100,6 +112,19 @@ export async function checkWorld(world: World): Promise<string[]> {
   const queued = await inner.listTasks(null, 1_000);
   for (const { id } of queued) fault(`task ${id} is left in the queue`);
   return faults;
+}
+
+/** Nothing of a child starts when the attempt that started it is over. */
+function checkChildren(known: Known, fault: (text: string) => void): void {
+  for (const child of known.children) {
+    const overAtMs = known.overBy.get(child.startedBy ?? '');
+    if (overAtMs === undefined || child.stop !== null) continue;
+    for (const { type, node, atMs } of child.events)
+      if (type === 'node.started' && atMs > overAtMs + CHILDREN_MAX_MS)
+        fault(
+          `${node} of ${child.id} began ${atMs - overAtMs} ms after its parent's ${child.startedBy} was over (I9)`,
+        );
+  }
 }
 
 /** Tries within their policy; attempts lost to crashes only where work can be lost, and at most five. */

@@ -144,12 +144,12 @@ export interface LinkOptions {
   /** Of the engine whose link it is: position, and its faults by the number of the call. */
   faults: (Fault & { nth: number })[];
   /** Calls so far, over the process's restarts. */
-  count: { calls: number; writes: number };
+  count: { calls: number; writes: number; byName: Map<string, number> };
   engineId: () => string;
   hit: (kind: FaultKind) => void;
   /** Messages to (true) or from the store are lost now. */
   cut: (to: boolean) => boolean;
-  kill: (fault: Fault & { kind: 'engineKilled' }) => void;
+  kill: (downMs: number) => void;
   /** It writes one field more than the others know. */
   nextVersion: boolean;
 }
@@ -182,8 +182,12 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
   count.calls += 1;
   if (isWrite) count.writes += 1;
   let fault: Fault | undefined;
+  const nth = (count.byName.get(name) ?? 0) + 1;
+  count.byName.set(name, nth);
   for (const one of options.faults) {
-    if (one.nth === (one.kind === 'engineKilled' ? count.calls : isWrite ? count.writes : -1)) fault = one;
+    if (one.kind === 'slowRead') {
+      if (one.call === name && one.nth === nth && Number.isFinite(count.calls)) fault = one;
+    } else if (one.nth === (one.kind === 'engineKilled' ? count.calls : isWrite ? count.writes : -1)) fault = one;
   }
   // What the engine gave is what is written, whatever it does with it later.
   const given = args.map(copy) as unknown[];
@@ -200,7 +204,7 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
   }
   const kill = fault?.kind === 'engineKilled' ? fault : null;
   if (kill?.when === 'before') {
-    options.kill(kill);
+    options.kill(kill.downMs);
     return never();
   }
   return new Promise((resolve, reject) => {
@@ -249,7 +253,7 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
       if (fault?.kind === 'repeatedWrite') await apply();
       const outcome = await apply();
       if (kill?.when === 'applied') {
-        options.kill(kill);
+        options.kill(kill.downMs);
         return;
       }
       if (fault?.kind === 'replyLostApplied') {
@@ -258,13 +262,13 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
       }
       answer(() => {
         if (kill?.when === 'answered') {
-          options.kill(kill);
+          options.kill(kill.downMs);
           return;
         }
         trace.note(process.name, `< ${name} ${'error' in outcome ? 'failed' : short(outcome.value)}`);
         if ('error' in outcome) reject(outcome.error);
         else resolve(outcome.value);
-      }, back);
+      }, back + (fault?.kind === 'slowRead' ? fault.lateMs : 0));
     };
     if (cut(true)) {
       hit('partitioned');
@@ -276,6 +280,7 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
         // Whatever becomes of it later, its caller has been told that nobody knows.
         process.later(Math.min(fault.lateMs / 2, TIMEOUT_MS), () => reject(unavailable('no answer came in time')));
         scheduler.at(scheduler.nowMs + fault.lateMs, () => void (gone() || apply()));
+        if (fault.died === true) options.kill(500);
         return;
       }
       scheduler.at(scheduler.nowMs + fault.lateMs, () => void arrive());

@@ -3,7 +3,7 @@
  * at that moment. Also tells, of everything that leaves an engine, whether what caused it is durable (I7).
  */
 import type { Commit, EventRow, HeaderRow, NewExecution, NodeRow, StopRequestOutcome } from '../../src/ports/store.ts';
-import type { ExecutionEvent, ExecutionStatus, StopReceipt } from '../../src/wire.ts';
+import type { ExecutionEvent, ExecutionStatus, Json, StopReceipt } from '../../src/wire.ts';
 
 export interface Known {
   id: string;
@@ -28,6 +28,15 @@ export interface Known {
   reports: Set<string>;
   /** Attempts that were lost: since when. */
   lostAtMs: Map<string, number>;
+  /** Attempts that are over in the record, for whatever reason: since when. */
+  overAtMs: Map<string, number>;
+  /** The same, by the clock of the engine that said so. */
+  overBy: Map<string, number>;
+  /** The attempt of its parent's node that started it. */
+  startedBy: string | null;
+  children: Known[];
+  /** Triggers that were taken. */
+  consumed: Set<string>;
   rows: Map<string, NodeRow>;
   deleted: boolean;
   /** An engine that does not own it was asked to stop it. */
@@ -56,6 +65,8 @@ export class Ledger {
   readonly #uniqueKeys = new Set<string>();
   readonly #nowMs: () => number;
   live = 0;
+  /** Called with what a task node's attempt is said to have given. */
+  onOutput: (taskId: string, output: Json) => void = () => undefined;
   /** Called with each receipt that is stored. */
   onReceipt: (receipt: StopReceipt, final: boolean) => void = () => undefined;
 
@@ -78,7 +89,7 @@ export class Ledger {
     if (parent?.endAtMs != null) this.fault(`${header.id} was created when its parent ${parent.id} had ended (I1)`);
     if (parent?.stop != null) this.fault(`${header.id} was created when its parent ${parent.id} was stopping (I3)`);
     this.live += 1;
-    this.executions.set(header.id, {
+    const known: Known = {
       id: header.id,
       project: header.project,
       workflow: header.workflow.name,
@@ -96,10 +107,17 @@ export class Ledger {
       results: new Set(),
       reports: new Set(),
       lostAtMs: new Map(),
+      overAtMs: new Map(),
+      overBy: new Map(),
+      startedBy: parent === null ? null : (uniqueKey?.slice('child:'.length, uniqueKey.lastIndexOf('/')) ?? null),
+      children: [],
+      consumed: new Set(),
       rows: new Map(),
       deleted: false,
       askedElsewhere: false,
-    });
+    };
+    this.executions.set(header.id, known);
+    parent?.children.push(known);
   }
 
   committed(engine: string, commit: Commit): void {
@@ -134,13 +152,22 @@ export class Ledger {
     for (const row of commit.nodes) {
       const before = known.rows.get(row.key);
       if (row.attempt > 0) known.started.add(`${id}/${row.key}/${row.attempt}`);
-      if (before?.status === 'Running' && row.attempt > before.attempt && !isOver(before))
-        known.lostAtMs.set(`${id}/${row.key}/${before.attempt}`, this.#nowMs());
+      const beforeId = `${id}/${row.key}/${before?.attempt}`;
+      if (before?.status === 'Running' && !isOver(before)) {
+        if (row.attempt > before.attempt || (row.status === 'Failed' && row.errorCode === 'FS_LOST'))
+          known.lostAtMs.set(beforeId, this.#nowMs());
+      }
       // What ended an attempt is in the record: its row has settled, waits for another try, or is at one.
       if (before !== undefined && before.attempt > 0 && (row.attempt > before.attempt || isOver(row)))
-        known.results.add(`${id}/${row.key}/${before.attempt}`);
-      if (isOver(row)) known.results.add(`${id}/${row.key}/${row.attempt}`);
+        this.#over(known, beforeId, commit);
+      if (isOver(row)) this.#over(known, `${id}/${row.key}/${row.attempt}`, commit);
+      if (row.status === 'Complete' || row.errorCode === 'FS_CHILD_FAILED') this.#childrenEnded(known, row);
       known.rows.set(row.key, row);
+    }
+    for (const { id: attempt, output } of commit.results) this.onOutput(attempt, output);
+    for (const trigger of commit.consumedTriggers) {
+      if (known.consumed.has(trigger)) this.fault(`the trigger ${trigger} of ${id} was taken twice (I5)`);
+      known.consumed.add(trigger);
     }
     for (const key of commit.dropNodes) known.rows.delete(key);
     for (const created of commit.creates) {
@@ -156,6 +183,21 @@ export class Ledger {
       if (known.stop !== null && known.status !== 'Failed')
         this.fault(`${id} was stopped, and is ${known.status} (I2)`);
     }
+  }
+
+  #over(known: Known, attempt: string, { events }: Commit): void {
+    known.results.add(attempt);
+    if (known.overAtMs.has(attempt)) return;
+    known.overAtMs.set(attempt, this.#nowMs());
+    known.overBy.set(attempt, events.at(-1)?.atMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** A node that ended by its children ends after all of them. */
+  #childrenEnded(known: Known, { key, attempt, status }: NodeRow): void {
+    const by = `${known.id}/${key}/${attempt}`;
+    for (const child of known.children)
+      if (child.startedBy === by && child.endAtMs === null)
+        this.fault(`${by} is ${status}, and its child ${child.id} has not ended (I5)`);
   }
 
   stopRequested(engine: string, target: string, outcome: StopRequestOutcome): void {

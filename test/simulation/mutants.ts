@@ -94,6 +94,22 @@ export const mutants: Mutant[] = [
     '',
   ),
   {
+    name: 'unsaved-before-stop',
+    what: 'what was not durable stays when a stop comes',
+    rewrites: [
+      {
+        file: HOST,
+        text: 'this.header.stop = intent;\n    if (this.#unsaved()) this.#reload(path);\n    else this.beginStop(path);',
+        by: 'this.header.stop = intent;\n    this.beginStop(path);',
+      },
+      {
+        file: HOST,
+        text: 'this.header.stop = intent;\n      if (this.#unsaved()) this.#reload(path);\n      else this.beginStop(path);',
+        by: 'this.header.stop = intent;\n      this.beginStop(path);',
+      },
+    ],
+  },
+  {
     name: 'sweep',
     what: 'nobody looks for stops whose broadcast was lost',
     rewrites: [
@@ -224,13 +240,6 @@ export const unnoticed: Mutant[] = [
     STORE,
     'header.owner.epoch !== commit.epoch || header.v !== commit.v - 1',
     'header.v !== commit.v - 1',
-  ),
-  mutant(
-    'unsaved-before-stop',
-    'what was not durable stays when a stop comes',
-    HOST,
-    'this.header.stop = intent;\n    if (this.#unsaved()) this.#reload(path);\n    else this.beginStop(path);',
-    'this.header.stop = intent;\n    this.beginStop(path);',
   ),
   mutant(
     'attempt-of-result',

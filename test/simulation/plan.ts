@@ -50,8 +50,13 @@ export type Load = { atMs: number; client: number } & (
 /** `nth`: counted from the process's first call, over its restarts. `engine`, `worker`: by position. */
 export type Fault =
   | { kind: 'replyLostApplied' | 'replyLostUnapplied' | 'repeatedWrite'; engine: number; nth: number }
-  /** Applied `lateMs` after it was sent; `gaveUp`: its caller was told long before that it had failed. */
-  | { kind: 'slowWrite'; engine: number; nth: number; lateMs: number; gaveUp: boolean }
+  /**
+   * Applied `lateMs` after it was sent; `gaveUp`: its caller was told long before that it had failed; `died`: its caller
+   * died when it had sent it.
+   */
+  | { kind: 'slowWrite'; engine: number; nth: number; lateMs: number; gaveUp: boolean; died?: true }
+  /** The answer to the nth call of this name comes `lateMs` later. */
+  | { kind: 'slowRead'; engine: number; call: string; nth: number; lateMs: number }
   | { kind: 'stepDown' | 'noMajority' | 'diskFull'; atMs: number; forMs: number }
   | { kind: 'streamGap'; engine: number; atMs: number; forMs: number }
   | { kind: 'messageDropped' | 'messageDoubled' | 'messageReordered' | 'messageLate'; atMs: number; forMs: number }
@@ -74,7 +79,9 @@ export type Fault =
   | { kind: 'workerKilled'; worker: number; atMs: number; downMs: number }
   | { kind: 'workerDeaf'; worker: number; atMs: number; forMs: number }
   | { kind: 'workerMoved'; worker: number; atMs: number }
-  | { kind: 'resultLate' | 'resultDoubled'; worker: number; atMs: number; forMs: number };
+  | { kind: 'resultLate' | 'resultDoubled'; worker: number; atMs: number; forMs: number }
+  /** This worker reports the result of a task that another one has. */
+  | { kind: 'resultForged'; worker: number; atMs: number };
 
 export type FaultKind = Fault['kind'];
 
@@ -84,6 +91,7 @@ const WEIGHTS: Record<FaultKind, number> = {
   replyLostUnapplied: 3,
   repeatedWrite: 2,
   slowWrite: 3,
+  slowRead: 2,
   stepDown: 2,
   noMajority: 2,
   diskFull: 1,
@@ -107,7 +115,11 @@ const WEIGHTS: Record<FaultKind, number> = {
   workerMoved: 2,
   resultLate: 2,
   resultDoubled: 2,
+  resultForged: 1,
 };
+
+/** Reads whose answers something is decided by. */
+const DECISIVE = ['readOutputs', 'readOutputs', 'load', 'listChildren', 'getHeader', 'recover', 'cluster.waiting', 'cluster.readTasks', 'cluster.getTasks'];
 
 export const faultKinds = Object.keys(WEIGHTS) as FaultKind[];
 
@@ -233,7 +245,16 @@ function drawFault(random: Random, plan: Plan): Fault {
     case 'repeatedWrite':
       return { kind, engine, nth };
     case 'slowWrite':
+      if (random.next() < 0.3) return { kind, engine, nth, lateMs: 12_000, gaveUp: true, died: true };
       return { kind, engine, nth, lateMs: oneOf(random, [30, 300, 3_000]), gaveUp: random.next() < 0.7 };
+    case 'slowRead':
+      return {
+        kind,
+        engine,
+        call: oneOf(random, DECISIVE),
+        nth: 1 + pick(random, 5),
+        lateMs: oneOf(random, [300, 1_500, 4_000]),
+      };
     case 'stepDown':
     case 'noMajority':
     case 'diskFull':
@@ -264,7 +285,7 @@ function drawFault(random: Random, plan: Plan): Fault {
         from: oneOf(random, ['store', 'engines', 'workers', 'workers', 'clients'] as const),
         to: random.next() < 0.5,
         atMs,
-        forMs: oneOf(random, [500, 4_000, 11_000, 15_000]),
+        forMs: oneOf(random, [500, 4_000, 13_000, 15_000]),
       };
     case 'poisonedMessage':
       return { kind, engine, atMs, what: pick(random, 6) };
@@ -283,5 +304,7 @@ function drawFault(random: Random, plan: Plan): Fault {
     case 'resultLate':
     case 'resultDoubled':
       return { kind, worker, atMs, forMs: shortly() };
+    case 'resultForged':
+      return { kind, worker, atMs };
   }
 }

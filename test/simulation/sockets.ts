@@ -20,6 +20,8 @@ export interface Wires {
   /** How long a frame takes that keeps no order; null: it keeps it. */
   strays(): number | null;
   nowMs(): number;
+  /** A client hears something. */
+  heard(client: Process, name: string, payload: unknown): void;
   /** Something was said on a connection. */
   said(from: Process, name: string, payload: unknown): void;
   /** How much later the same frame arrives once more; null: it does not. */
@@ -274,7 +276,10 @@ export class Line {
     if (!this.server.alive) return;
     const frozen = copy(payload);
     this.wires.said(this.server, name, frozen);
-    const arrive = (): void => this.#socket.heard(this, name, frozen);
+    const arrive = (): void => {
+      this.wires.heard(this.client, name, frozen);
+      this.#socket.heard(this, name, frozen);
+    };
     this.#frame(false, arrive, true);
     const laterMs = this.wires.doubled(this.server, name);
     if (laterMs !== null) this.client.later(laterMs, () => this.#closed || this.#frame(false, arrive));
@@ -383,6 +388,11 @@ export class ServerSocket extends Emitter {
     return this;
   }
 
+  /** Its client says this besides what its code says. */
+  forge(name: string, payload: unknown, answered: (answer: unknown) => void): void {
+    this.#line.toServer(name, payload, answered);
+  }
+
   /** The network breaks it, or one of its processes has died. */
   break(): void {
     this.#line.break();
@@ -463,6 +473,13 @@ export class ServerIo {
     const made = new Namespace();
     this.#namespaces.set(name, made);
     return made;
+  }
+
+  /** Of this client; null: it has none. */
+  socketOf(client: Process): ServerSocket | null {
+    for (const namespace of this.#namespaces.values())
+      for (const socket of namespace.sockets) if (socket.client === client) return socket;
+    return null;
   }
 
   /** Breaks the connections of this client, or of all. */

@@ -17,6 +17,8 @@ export interface Run {
   abortedAtMs: number | null;
   /** It ends only when it is told to, or when the simulation winds down. */
   hangs: boolean;
+  /** What it gave; undefined: nothing. */
+  output: unknown;
   finish: () => void;
 }
 
@@ -28,6 +30,8 @@ export interface WorkWorld {
   /** No task hangs any more. */
   windingDown: boolean;
   fault: (text: string) => void;
+  /** A task begins in this process. */
+  began: (process: Process, task: Task) => void;
   /** A container has begun in this process. */
   containerBegan: (process: Process) => void;
   /** Aborts are not heard in this process now. */
@@ -64,7 +68,7 @@ class ModelExecutor implements Executor {
     const process = this.#process;
     const draw = hashText(task.id, world.seed) / 2 ** 32;
     const other = hashText(`${task.id} more`, world.seed) / 2 ** 32;
-    const hangs = draw > 0.85 && draw < 0.93 && !world.windingDown;
+    const hangs = draw > 0.83 && draw < 0.95 && !world.windingDown;
     const run: Run = {
       task,
       process,
@@ -72,6 +76,7 @@ class ModelExecutor implements Executor {
       endedAtMs: null,
       abortedAtMs: null,
       hangs,
+      output: undefined,
       finish: () => undefined,
     };
     const before = world.runs.get(task.id);
@@ -81,6 +86,7 @@ class ModelExecutor implements Executor {
       world.fault(`task ${task.id} ran twice: in ${before[0]?.process.name}, then in ${process.name} (I5)`);
     }
     world.trace.note(process.name, `work ${tail(task.id)}`);
+    world.began(process, task);
     if (this.#type === 'container') {
       this.#containers.set(task.id, run);
       world.containerBegan(process);
@@ -96,8 +102,10 @@ class ModelExecutor implements Executor {
       };
       run.finish = () =>
         end('finished', () => {
-          if (draw < 0.7 || hangs) resolve(outputOf(this.#type, other));
-          else reject(failureOf(draw));
+          if (draw < 0.7 || hangs) {
+            run.output = outputOf(this.#type, other);
+            resolve(run.output);
+          } else reject(failureOf(draw));
         });
       const tookMs = other < 0.6 ? 1 + other * 100 : other < 0.9 ? other * 1_000 : other * 5_000;
       if (!hangs) process.later(tookMs, run.finish);

@@ -2,6 +2,7 @@
  * One seed's world: engines on one store, workers, agents and clients, on one virtual time; and one run of its plan,
  * to the end of everything that was started.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
 import { createMemoryStore } from '../../src/adapters/memory/store.ts';
 import { loadDefinition } from '../../src/definition/compile.ts';
@@ -61,7 +62,7 @@ export async function runPlan(plan: Plan, options: { trace?: boolean } = {}): Pr
 class SimEngine {
   readonly index: number;
   readonly world: World;
-  readonly count = { calls: 0, writes: 0 };
+  readonly count = { calls: 0, writes: 0, byName: new Map<string, number>() };
   readonly containers: Containers = new Map();
   process: Process;
   skewMs: number;
@@ -108,7 +109,7 @@ class SimEngine {
       engineId: () => engineId,
       hit: (kind) => world.hit(kind),
       cut: (to) => world.isCut(index, 'store', to),
-      kill: (fault) => this.kill(fault.downMs),
+      kill: (downMs) => this.kill(downMs),
       nextVersion: this.nextVersion,
     });
     const plan = world.plan.engines[index] as Plan['engines'][number];
@@ -315,6 +316,8 @@ export class World {
   /** Definitions that were saved, by hash. */
   readonly compiled = new Map<string, CompiledWorkflow>();
   readonly #deaf = new Set<Process>();
+  /** Tasks, and executions, that a process was told to end. */
+  readonly #cancelled = new Map<Process, Set<string>>();
   #ids = 0;
   /** Messages that are lost: until when, by where they are. */
   readonly #cuts: { engine: number; from: string; to: boolean; untilMs: number }[] = [];
@@ -351,6 +354,11 @@ export class World {
       runs: new Map(),
       windingDown: false,
       fault: (text) => ledger.fault(text),
+      began: (process, { id, executionId }) => {
+        const cancelled = this.#cancelled.get(process);
+        if (cancelled?.has(id) === true || cancelled?.has(executionId) === true)
+          ledger.fault(`${id} began in ${process.name}, which had been told to end it (I3)`);
+      },
       containerBegan: (process) => {
         const engine = this.engines.find((one) => one.process === process);
         if (engine?.leavesOrphan !== true) return;
@@ -380,6 +388,11 @@ export class World {
       cut: (door, to) => this.isCut(this.#indexOf(door.process), 'clients', to),
       healed: () => this.healed,
     });
+    ledger.onOutput = (taskId, output) => {
+      const runs = this.work.runs.get(taskId);
+      if (runs !== undefined && !runs.some((run) => run.output !== undefined && isDeepStrictEqual(run.output, output)))
+        ledger.fault(`the record has ${JSON.stringify(output)} of ${taskId}, its work gave something else (I5)`);
+    };
     ledger.onReceipt = (receipt) => this.#checkReceipt(receipt);
   }
 
@@ -447,6 +460,13 @@ export class World {
         if (draw > 0.4) return null;
         this.hit(isLate ? 'messageLate' : 'messageReordered');
         return isLate ? 1_000 + draw * 8_000 : draw * 400;
+      },
+      heard: (client, name, payload) => {
+        if (name !== 'task.cancel' && name !== 'STOP') return;
+        const { taskId, executionId } = payload as { taskId?: string; executionId?: string };
+        const cancelled = this.#cancelled.get(client) ?? new Set();
+        cancelled.add(taskId ?? executionId ?? '');
+        this.#cancelled.set(client, cancelled);
       },
       said: (from, name, payload) => {
         trace.note(from.name, `${name} ${taskOf(payload)}`);
@@ -712,10 +732,31 @@ export class World {
         case 'resultDoubled':
           if (worker !== null) worker.doubledUntilMs = untilMs;
           break;
+        case 'resultForged':
+          if (worker !== null) this.#forge(worker, 20);
+          break;
         default:
           break;
       }
     });
+  }
+
+  /** As soon as another worker of its engine has a task, and not for ever. */
+  #forge(worker: SimWorker, tries: number): void {
+    if (tries === 0 || this.healed) return;
+    const { process } = worker;
+    const socket = this.engines.map(({ io }) => io?.socketOf(process) ?? null).find((one) => one !== null);
+    for (const runs of socket == null ? [] : this.work.runs.values()) {
+      const [run] = runs;
+      if (run === undefined || run.endedAtMs !== null || run.process === process) continue;
+      if (!this.byProcess.has(run.process)) continue;
+      const taskId = run.task.id;
+      const report = { kind: 'completed', output: 'forged' };
+      this.hit('resultForged');
+      socket?.forge('task.result', { taskId, token: 'token-of-another', report }, () => undefined);
+      return;
+    }
+    this.scheduler.at(this.scheduler.nowMs + 100, () => this.#forge(worker, tries - 1));
   }
 
   /** What no engine of ours would say: about things that are not there, or no longer. */
