@@ -212,5 +212,6 @@ export class ChildrenDriver {
     this.over = true;
     if (verdict === null) return;
     for (const id of this.running.keys()) this.#host.env.endChild(id, verdict);
+    this.#host.env.endChildrenOf(this.#slot, verdict);
   }
 }

@@ -554,13 +554,17 @@ export class Dispatcher implements WorkerGate {
     const tokenHash = this.#options.tokens.hash(token);
     const isIts = (claim: TaskClaim | null | undefined): claim is TaskClaim =>
       claim?.worker === link.workerId && claim.tokenHash === tokenHash;
-    if (this.#remote !== null && !this.#answers.has(taskId) && this.#entries.get(taskId)?.state !== 'held')
-      await this.#remote.arrived(link, [{ taskId, token }], (id) => this.#answers.has(id));
+    let isStrange = false;
+    if (this.#remote !== null && !this.#answers.has(taskId) && this.#entries.get(taskId)?.state !== 'held') {
+      const strange = await this.#remote.arrived(link, [{ taskId, token }], (id) => this.#answers.has(id));
+      isStrange = strange.has(taskId);
+    }
     const before = this.#answers.get(taskId);
     if (before !== undefined) return isIts(before.claim) ? before.answer : { discarded: true };
     const worker = this.#workers.get(link.workerId);
     if (worker?.runsOn.has(taskId) === true) this.#ranOn(worker, taskId);
     const entry = this.#entries.get(taskId);
+    if (entry === undefined && isStrange) return { discarded: true };
     if (entry === undefined) {
       const isResult = report.kind === 'completed' || report.kind === 'failed';
       const counts = isResult && this.#noteDiscarded(taskId);

@@ -861,6 +861,16 @@ class Engine implements EngineApi, HostEnvironment {
     this.#wake(executionId);
   }
 
+  endChildrenOf(slot: Slot, verdict: Verdict): void {
+    const at = iterationIndexes(slot.scope.iterations).join();
+    for (const id of [...(this.#childrenOf.get(slot.host.header.id) ?? [])]) {
+      const child = this.#hosts.get(id);
+      const parent = child?.header.parent;
+      if (parent?.node !== slot.node.path || parent.attempt !== slot.attempt) continue;
+      if ((parent.iterations ?? []).join() === at) child?.abort(verdict);
+    }
+  }
+
   followUp(host: ExecutionHost, failure: Verdict): Promise<NewExecution | null> | null {
     const { onFailure } = host.workflow;
     const { header } = host;

@@ -1003,12 +1003,14 @@ export class ExecutionHost implements ExecutionEdge {
   /** Drops work that nobody waits for: a timed-out task is aborted, children end with their parent's node. */
   abandonWork(slot: Slot): void {
     const id = slot.attemptId;
-    if (slot.children !== null) {
-      slot.children.abandon(
-        this.header.stop !== null ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' },
-      );
+    const { kind } = slot.node.type.run;
+    if (kind === 'items' || kind === 'child') {
+      const verdict =
+        this.header.stop !== null ? null : { error: 'ended with its parent', errorCode: 'FS_PARENT_ENDED' };
+      if (slot.children !== null) slot.children.abandon(verdict);
+      else if (verdict !== null) this.env.endChildrenOf(slot, verdict);
     }
-    if (slot.node.type.run.kind !== 'task') return;
+    if (kind !== 'task') return;
     const how = this.#desk.abandon(slot);
     if (this.stopReport === null || slot.node.type.where !== 'agent') return;
     if (how === 'told') {

@@ -611,9 +611,13 @@ export class RemoteTasks {
 
   /**
    * A worker has come to this engine and says what it holds: what the store says to be its own goes on here, whoever
-   * owns the execution. @throws FS_UNAVAILABLE
+   * owns the execution. Resolves with those of them that are not its own. @throws FS_UNAVAILABLE
    */
-  async arrived(link: WorkerLink, held: readonly HeldTask[], isAnswered: (id: string) => boolean): Promise<void> {
+  async arrived(
+    link: WorkerLink,
+    held: readonly HeldTask[],
+    isAnswered: (id: string) => boolean,
+  ): Promise<ReadonlySet<string>> {
     const { tokens, cluster, owns } = this.#options;
     const hashes = new Map(held.map(({ taskId, token }) => [taskId, tokens.hash(token)]));
     const isIts = (id: string, claim: TaskClaim | null): claim is TaskClaim =>
@@ -625,11 +629,11 @@ export class RemoteTasks {
       if (entry?.state !== 'held') unknown.push(id);
       else if (isIts(id, entry.row.claim)) its.push(id);
     }
-    const rows = (await this.#rows(unknown.filter((id) => !isAnswered(id)))).filter(({ id, claim }) =>
-      isIts(id, claim),
-    );
+    const found = await this.#rows(unknown.filter((id) => !isAnswered(id)));
+    const rows = found.filter(({ id, claim }) => isIts(id, claim));
+    const strange = new Set(found.filter((row) => !rows.includes(row)).map(({ id }) => id));
     its.push(...rows.map(({ id }) => id));
-    if (its.length === 0) return;
+    if (its.length === 0) return strange;
     await cluster.moveClaims(its, link.workerId, this.engine);
     for (const row of rows) {
       if (row.claim === null || isAnswered(row.id)) continue;
@@ -647,6 +651,7 @@ export class RemoteTasks {
       const entry = this.#table.entries.get(id);
       if (entry?.foreign === true) this.#tellChanged(entry);
     }
+    return strange;
   }
 }
 

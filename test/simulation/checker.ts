@@ -90,7 +90,9 @@ export async function checkWorld(world: World): Promise<string[]> {
       }
       // Its worker lost its lease when the engine gave the attempt up, and knows that by itself.
       if (lostAtMs !== undefined && run.task.where === 'worker' && process.alive && !world.wasDeaf(process)) {
-        const ranOnMs = (endedAtMs ?? Number.POSITIVE_INFINITY) - lostAtMs;
+        // What began even later was told with the next heartbeat.
+        const knownAtMs = Math.max(lostAtMs, run.startedAtMs + 2_000);
+        const ranOnMs = (endedAtMs ?? Number.POSITIVE_INFINITY) - knownAtMs;
         if (ranOnMs > 4_000)
           fault(`${taskId} ran on in ${process.name} for ${Math.round(ranOnMs)} ms after it was lost (I9)`);
       }

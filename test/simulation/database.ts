@@ -72,6 +72,8 @@ export class Database {
   downUntilMs = 0;
   /** Writes are applied or not, and not acknowledged. */
   unacknowledgedUntilMs = 0;
+  /** Writes that are applied some time after their callers gave them up. */
+  late = 0;
   /** Writes are refused. */
   fullUntilMs = 0;
 
@@ -279,7 +281,11 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
       if (fault.gaveUp) {
         // Whatever becomes of it later, its caller has been told that nobody knows.
         process.later(Math.min(fault.lateMs / 2, TIMEOUT_MS), () => reject(unavailable('no answer came in time')));
-        scheduler.at(scheduler.nowMs + fault.lateMs, () => void (gone() || apply()));
+        database.late += 1;
+        scheduler.at(scheduler.nowMs + fault.lateMs, () => {
+          database.late -= 1;
+          if (!gone()) void apply();
+        });
         if (fault.died === true) options.kill(500);
         return;
       }

@@ -566,7 +566,7 @@ export class World {
             if (endAtMs === null && !broken())
               ledger.fault(`${id} was stopped, and has not ended ${FINAL_MS} ms after everything healed (I4)`);
         }
-        const quiet = (): boolean => broken() || (ledger.live === 0 && this.clients.open === 0 && this.#allServe());
+        const quiet = (): boolean => broken() || (ledger.live === 0 && this.database.late === 0 && this.clients.open === 0 && this.#allServe());
         await scheduler.run(startMs + END_MS, quiet);
         await scheduler.run(scheduler.nowMs + 1_500, broken);
         // Confirmations come with the heartbeats of those who were away.
