@@ -13,6 +13,8 @@ export interface Weather {
   doubledUntilMs: number;
   reorderedUntilMs: number;
   lateUntilMs: number;
+  /** All are lost. */
+  silentUntilMs: number;
 }
 
 export interface Follower {
@@ -40,7 +42,13 @@ export interface NetworkOptions {
 /** Between the engines. */
 export class Network {
   readonly options: NetworkOptions;
-  readonly weather: Weather = { droppedUntilMs: 0, doubledUntilMs: 0, reorderedUntilMs: 0, lateUntilMs: 0 };
+  readonly weather: Weather = {
+    droppedUntilMs: 0,
+    doubledUntilMs: 0,
+    reorderedUntilMs: 0,
+    lateUntilMs: 0,
+    silentUntilMs: 0,
+  };
   readonly #members = new Set<SimBus>();
 
   constructor(options: NetworkOptions) {
@@ -68,6 +76,10 @@ export class Network {
     const draw = random.next();
     if (cut(from, to)) {
       hit('partitioned');
+      return;
+    }
+    if (weather.silentUntilMs > nowMs) {
+      hit('broadcastLost');
       return;
     }
     if (to.deafUntilMs > nowMs) {

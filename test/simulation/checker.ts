@@ -6,6 +6,7 @@ import type { StopReceipt } from '../../src/wire.ts';
 import { type CheckedNode, familyFaults, faultsOf, type Seen } from '../support/check-invariants.ts';
 import { checkStore } from '../support/engine.ts';
 import type { Known } from './ledger.ts';
+import { INSTANT_MS } from './workflows.ts';
 import type { World } from './world.ts';
 
 /** From the intent to the halt where everything works; with its broadcast lost. */
@@ -111,9 +112,47 @@ export async function checkWorld(world: World): Promise<string[]> {
       if (item.kind !== 'agent' && item.held > 0 && item.connected)
         fault(`engine ${index} believes that ${item.name} holds ${item.held} tasks`);
   }
+  checkInstants(world, fault);
   const queued = await inner.listTasks(null, 1_000);
   for (const { id } of queued) fault(`task ${id} is left in the queue`);
   return faults;
+}
+
+/** Each instant of the schedule starts one execution, not early; those that passed while nobody ran, one for all. */
+function checkInstants({ plan, ledger, lives, troubles, timedUntilMs, scheduler }: World, fault: (text: string) => void): void {
+  if (plan.timed === undefined) return;
+  const { instants } = ledger;
+  const skews = plan.faults.some(({ kind }) => kind === 'clockSkewed' || kind === 'clockJumped');
+  if (skews) return;
+  const started = new Set(instants.map(({ atMs }) => atMs));
+  const since = (atMs: number): string => `the instant at ${atMs - scheduler.startMs} ms`;
+  for (const { atMs, startedAtMs } of instants)
+    if (startedAtMs < atMs) fault(`${since(atMs)} started an execution ${atMs - startedAtMs} ms early (I8)`);
+  const first = Math.ceil(scheduler.startMs / INSTANT_MS) * INSTANT_MS;
+  for (let atMs = first; atMs < timedUntilMs - 1_000 && plan.timed === 'allow'; atMs += INSTANT_MS) {
+    const lived = lives.some(
+      ({ servesAtMs, process }) =>
+        servesAtMs < atMs - 1_000 && (process.diedAtMs ?? Number.POSITIVE_INFINITY) > atMs + 1_000,
+    );
+    const disturbed = troubles.some(({ fromMs, toMs }) => fromMs < atMs + 1_000 && toMs > atMs - 1_000);
+    if (lived && !disturbed && !started.has(atMs)) fault(`${since(atMs)} started no execution (I8)`);
+  }
+  // One engine that was down: what it missed is made up for by one execution, at the last of them.
+  if (plan.engines.length > 1) return;
+  lives.forEach(({ startedAtMs }, index) => {
+    const { process, servesAtMs } = lives[index - 1] ?? {};
+    if (process?.diedAtMs == null || servesAtMs === undefined) return;
+    const { diedAtMs } = process;
+    const missed: number[] = [];
+    for (let atMs = first; atMs <= startedAtMs; atMs += INSTANT_MS) if (atMs > diedAtMs) missed.push(atMs);
+    const madeUp = missed.filter((atMs) => started.has(atMs));
+    const last = missed.at(-1);
+    if (madeUp.length > 1) fault(`${madeUp.length} instants that were missed started executions (I8)`);
+    if (madeUp.length === 1 && madeUp[0] !== last) fault(`${since(madeUp[0] as number)} was made up for, it was not the last (I8)`);
+    const disturbed = troubles.some(({ kind, toMs }) => kind !== 'engineDown' && toMs > servesAtMs && toMs > diedAtMs);
+    if (plan.timed === 'allow' && last !== undefined && madeUp.length === 0 && !disturbed)
+      fault(`${since(last)} was missed, and nothing made up for it (I8)`);
+  });
 }
 
 /** Nothing of a child starts when the attempt that started it is over. */

@@ -146,7 +146,7 @@ export interface LinkOptions {
   /** Of the engine whose link it is: position, and its faults by the number of the call. */
   faults: (Fault & { nth: number })[];
   /** Calls so far, over the process's restarts. */
-  count: { calls: number; writes: number; byName: Map<string, number> };
+  count: { calls: number; writes: number; minor: number; byName: Map<string, number> };
   engineId: () => string;
   hit: (kind: FaultKind) => void;
   /** Messages to (true) or from the store are lost now. */
@@ -186,9 +186,13 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
   let fault: Fault | undefined;
   const nth = (count.byName.get(name) ?? 0) + 1;
   count.byName.set(name, nth);
+  const minor = name === 'commit' && isMinor(args[0] as Commit);
+  if (minor) count.minor += 1;
   for (const one of options.faults) {
-    if (one.kind === 'slowRead') {
+    if ('call' in one && one.call !== undefined) {
       if (one.call === name && one.nth === nth && Number.isFinite(count.calls)) fault = one;
+    } else if (one.kind === 'slowWrite' && one.minor === true) {
+      if (minor && one.nth === count.minor) fault = one;
     } else if (one.nth === (one.kind === 'engineKilled' ? count.calls : isWrite ? count.writes : -1)) fault = one;
   }
   // What the engine gave is what is written, whatever it does with it later.
@@ -294,6 +298,10 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
     }
     scheduler.at(scheduler.nowMs + there, () => void arrive());
   });
+}
+
+function isMinor({ events, final }: Commit): boolean {
+  return !final && events.every(({ type }) => type === 'log');
 }
 
 /** Of one way: mostly short, now and then long. */

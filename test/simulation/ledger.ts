@@ -15,7 +15,10 @@ export interface Known {
   owner: { engine: string; epoch: number };
   v: number;
   stop: { requestId: string; requestedAtMs: number } | null;
-  /** Virtual time of the stop's intent, the halt and the end. */
+  /** Its owner when it was stopped. */
+  stoppedWith: string | null;
+  /** Virtual time of its creation, the stop's intent, the halt and the end. */
+  createdAtMs: number;
   stopAtMs: number | null;
   haltAtMs: number | null;
   endAtMs: number | null;
@@ -60,6 +63,8 @@ const STARTS = new Set([
 export class Ledger {
   readonly executions = new Map<string, Known>();
   readonly faults: string[] = [];
+  /** Instants of the schedule that have started an execution, and when. */
+  readonly instants: { atMs: number; startedAtMs: number }[] = [];
   /** Targets of stops whose audit entry is durable. */
   readonly #auditedStops = new Set<string>();
   readonly #uniqueKeys = new Set<string>();
@@ -85,6 +90,8 @@ export class Ledger {
       if (this.#uniqueKeys.has(key)) this.fault(`${header.id} is the second execution of the key ${uniqueKey} (I5)`);
       this.#uniqueKeys.add(key);
     }
+    const instant = uniqueKey?.startsWith('schedule:') === true ? /\d{4}-[^"]*Z$/.exec(uniqueKey)?.[0] : undefined;
+    if (instant !== undefined) this.instants.push({ atMs: Date.parse(instant), startedAtMs: this.#nowMs() });
     const parent = header.parent === null ? null : this.executions.get(header.parent.executionId);
     if (parent?.endAtMs != null) this.fault(`${header.id} was created when its parent ${parent.id} had ended (I1)`);
     if (parent?.stop != null) this.fault(`${header.id} was created when its parent ${parent.id} was stopping (I3)`);
@@ -99,6 +106,8 @@ export class Ledger {
       owner: { ...header.owner },
       v: header.v,
       stop: null,
+      stoppedWith: null,
+      createdAtMs: this.#nowMs(),
       stopAtMs: null,
       haltAtMs: null,
       endAtMs: null,
@@ -214,6 +223,7 @@ export class Ledger {
       if (known.endAtMs !== null) this.fault(`a stop affects ${id}, which had ended (I1)`);
       if (known.stop !== null) continue;
       known.stop = { requestId: outcome.requestId, requestedAtMs: outcome.requestedAtMs };
+      known.stoppedWith = known.owner.engine;
       known.stopAtMs = this.#nowMs();
     }
   }

@@ -13,6 +13,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import type { Histogram, StopClass } from './latency.ts';
 import { prepareModules } from './modules.ts';
 import { mutants, unnoticed } from './mutants.ts';
 
@@ -44,6 +45,7 @@ if (mutant === undefined) throw new Error(`no mutant ${values.mutant}`);
 prepareModules(mutant === null ? [] : mutant.rewrites);
 const { drawPlan, faultKinds } = await import('./plan.ts');
 const { runPlan } = await import('./world.ts');
+const { percentile, STOP_BOUNDS_MS, stopClasses } = await import('./latency.ts');
 type Plan = ReturnType<typeof drawPlan>;
 
 interface Summary {
@@ -55,6 +57,10 @@ interface Summary {
   hits: Record<string, number>;
   /** Of the sampled seeds: how often a fault was there, and how often the run without it was another. */
   sampled: Record<string, [there: number, mattered: number]>;
+  /** How long stops took, by what went wrong meanwhile. */
+  latencies: Record<StopClass, Histogram>;
+  /** Of the seeds themselves. */
+  cpuMs: number;
 }
 
 const emptySummary = (): Summary => ({
@@ -65,6 +71,8 @@ const emptySummary = (): Summary => ({
   steps: 0,
   hits: {},
   sampled: {},
+  latencies: { healthy: {}, broadcastLost: {}, ownerDead: {} },
+  cpuMs: 0,
 });
 
 const planOf = (seed: number): Plan =>
@@ -90,7 +98,11 @@ async function runSeeds(from: number, count: number, step: number, tell: (summar
   for (let index = 0; index < count; index += 1) {
     const seed = from + index * step;
     const plan = planOf(seed);
+    const cpu = process.cpuUsage();
     const outcome = await runPlan(plan);
+    const { user, system } = process.cpuUsage(cpu);
+    summary.cpuMs += (user + system) / 1_000;
+    for (const { class: of, ms } of outcome.latencies) add(summary.latencies[of], Math.ceil(ms), 1);
     summary.seeds += 1;
     summary.executions += outcome.executions;
     summary.stops += outcome.stops;
@@ -170,6 +182,10 @@ function child(args: string[], tell: (summary: Summary) => void): Promise<Summar
   });
 }
 
+function add(histogram: Histogram, ms: number | string, times: number): void {
+  histogram[ms] = (histogram[ms] ?? 0) + times;
+}
+
 function sum(parts: Summary[]): Summary {
   const total = emptySummary();
   for (const part of parts) {
@@ -178,6 +194,9 @@ function sum(parts: Summary[]): Summary {
     total.executions += part.executions;
     total.stops += part.stops;
     total.steps += part.steps;
+    total.cpuMs += part.cpuMs;
+    for (const of of stopClasses)
+      for (const [ms, times] of Object.entries(part.latencies[of])) add(total.latencies[of], ms, times);
     for (const [kind, times] of Object.entries(part.hits)) total.hits[kind] = (total.hits[kind] ?? 0) + times;
     for (const [kind, [there, mattered]] of Object.entries(part.sampled)) {
       const sampled = total.sampled[kind] ?? [0, 0];
@@ -189,11 +208,27 @@ function sum(parts: Summary[]): Summary {
   return total;
 }
 
+/** I4: false where a percentile is out of its bound. */
+function printLatencies({ latencies }: Summary): boolean {
+  let inTime = true;
+  console.log('stops (ms)             stops       p50       p99       max   p99 at most');
+  for (const of of stopClasses) {
+    const histogram = latencies[of];
+    const count = Object.values(histogram).reduce((total, times) => total + times, 0);
+    const [p50, p99, max] = [0.5, 0.99, 1].map((share) => percentile(histogram, share)) as [number, number, number];
+    const bound = STOP_BOUNDS_MS[of];
+    if (p99 > bound) inTime = false;
+    const figures = [count, p50, p99, max].map((figure) => String(figure).padStart(9)).join(' ');
+    console.log(`${of.padEnd(18)} ${figures}     ${String(bound).padStart(9)}`);
+  }
+  return inTime;
+}
+
 function print(summary: Summary, seconds: number): void {
   const { seeds, failed } = summary;
   const each = (total: number): string => (total / seeds).toFixed(1);
   console.log(
-    `${seeds} seeds in ${seconds.toFixed(1)} s (${(seeds / seconds).toFixed(0)}/s): each ${each(summary.executions)} executions, ${each(summary.stops)} stopped, ${each(summary.steps)} steps`,
+    `${seeds} seeds in ${seconds.toFixed(1)} s (${(seeds / seconds).toFixed(0)}/s, ${(summary.cpuMs / seeds).toFixed(1)} ms of CPU each): each ${each(summary.executions)} executions, ${each(summary.stops)} stopped, ${each(summary.steps)} steps`,
   );
   console.log('fault                  seeds hit   changed the run (sampled)');
   for (const kind of faultKinds) {
@@ -246,8 +281,10 @@ async function main(): Promise<number> {
   const startedMs = performance.now();
   const summary = await runInProcesses(from, count, Number(values.workers));
   print(summary, (performance.now() - startedMs) / 1_000);
+  const inTime = printLatencies(summary);
+  if (!inTime) console.log('stops took longer than they may (I4)');
   if (values.keep) await keep(summary.failed);
-  return summary.failed.length > 0 ? 1 : 0;
+  return summary.failed.length > 0 || !inTime ? 1 : 0;
 }
 
 process.exitCode = await main();

@@ -6,13 +6,15 @@ import type { Random } from '../../src/ports/ids.ts';
 import type { Json } from '../../src/wire.ts';
 import { pick } from '../support/workloads.ts';
 import { Streams } from './scheduler.ts';
-import { drawWorkflow, leaf } from './workflows.ts';
+import { drawWorkflow, holds, leaf, quickItems, slowItems, timed } from './workflows.ts';
 
 export interface Plan {
   seed: number;
   engines: EnginePlan[];
   workers: WorkerPlan[];
   workflows: Record<string, unknown>[];
+  /** Of a workflow that starts by itself: whether instants wait for the last execution. */
+  timed?: 'skip' | 'allow';
   load: Load[];
   faults: Fault[];
 }
@@ -49,16 +51,19 @@ export type Load = { atMs: number; client: number } & (
 
 /** `nth`: counted from the process's first call, over its restarts. `engine`, `worker`: by position. */
 export type Fault =
-  | { kind: 'replyLostApplied' | 'replyLostUnapplied' | 'repeatedWrite'; engine: number; nth: number }
+  /** `call`: the nth of this name. */
+  | { kind: 'replyLostApplied' | 'replyLostUnapplied' | 'repeatedWrite'; engine: number; nth: number; call?: string }
   /**
    * Applied `lateMs` after it was sent; `gaveUp`: its caller was told long before that it had failed; `died`: its caller
-   * died when it had sent it.
+   * died when it had sent it; `minor`: the nth commit after which nothing has begun or ended.
    */
-  | { kind: 'slowWrite'; engine: number; nth: number; lateMs: number; gaveUp: boolean; died?: true }
+  | { kind: 'slowWrite'; engine: number; nth: number; lateMs: number; gaveUp: boolean; died?: true; minor?: true }
   /** The answer to the nth call of this name comes `lateMs` later. */
   | { kind: 'slowRead'; engine: number; call: string; nth: number; lateMs: number }
   | { kind: 'stepDown' | 'noMajority' | 'diskFull'; atMs: number; forMs: number }
   | { kind: 'streamGap'; engine: number; atMs: number; forMs: number }
+  /** Engines hear nothing of each other. */
+  | { kind: 'broadcastLost'; atMs: number; forMs: number }
   | { kind: 'messageDropped' | 'messageDoubled' | 'messageReordered' | 'messageLate'; atMs: number; forMs: number }
   | { kind: 'engineKilled'; engine: number; nth: number; when: 'before' | 'applied' | 'answered'; downMs: number }
   | { kind: 'enginePaused' | 'engineStalled'; engine: number; atMs: number; forMs: number }
@@ -96,6 +101,7 @@ const WEIGHTS: Record<FaultKind, number> = {
   noMajority: 2,
   diskFull: 1,
   streamGap: 2,
+  broadcastLost: 1,
   messageDropped: 3,
   messageDoubled: 2,
   messageReordered: 2,
@@ -118,8 +124,23 @@ const WEIGHTS: Record<FaultKind, number> = {
   resultForged: 1,
 };
 
+/** Writes that are few, and that others wait for. */
+const FEW = [
+  'cluster.markDelivered',
+  'cluster.takeOver',
+  'cluster.acceptOffer',
+  'cluster.storeReport',
+  'cluster.moveClaims',
+  'claimTask',
+  'requestStop',
+  'putTrigger',
+  'putReceipt',
+  'createExecution',
+];
 /** Reads whose answers something is decided by. */
 const DECISIVE = ['readOutputs', 'readOutputs', 'load', 'listChildren', 'getHeader', 'recover', 'cluster.waiting', 'cluster.readTasks', 'cluster.getTasks'];
+
+const NAMES = ['one', 'two'];
 
 export const faultKinds = Object.keys(WEIGHTS) as FaultKind[];
 
@@ -151,14 +172,26 @@ export function drawPlan(seed: number, { engines: wanted }: PlanOptions = {}): P
       { pool: null, types: ['http', 'ai', 'container'], slots: 1 + pick(random, 3) },
       { pool: 'site', types: ['agent'], slots: 1 + pick(random, 2) },
     ],
-    workflows: [leaf, ...['one', 'two'].slice(0, 1 + pick(random, 2)).map((name) => drawWorkflow(random, name))],
+    workflows: [leaf, ...NAMES.slice(0, 1 + pick(random, 2)).map((name) => drawWorkflow(random, name))],
     load: [],
     faults: [],
   };
+  if (random.next() < 0.1) {
+    plan.timed = oneOf(random, ['skip', 'allow', 'allow']);
+    plan.workflows.push(timed(plan.timed));
+  }
   if (random.next() < 0.3) plan.workers.push({ pool: null, types: oneOf(random, [['http'], ['container']]), slots: 2 });
   drawLoad(random, plan);
+  drawSpecial(random, plan);
   const count = 3 + pick(random, 4);
   while (plan.faults.length < count) plan.faults.push(drawFault(random, plan));
+  for (const fault of plan.faults) {
+    // Work that nobody but a worker can do, and that is long enough for it to miss its lease.
+    if (fault.kind === 'partitioned' && fault.from === 'workers' && fault.forMs > 8_000) {
+      fault.atMs = Math.floor(fault.atMs / 3);
+      for (const engine of plan.engines) engine.types = [];
+    }
+  }
   for (const fault of plan.faults) {
     if (fault.kind !== 'orphanLeft') continue;
     // Somebody has to leave one.
@@ -171,7 +204,7 @@ export function drawPlan(seed: number, { engines: wanted }: PlanOptions = {}): P
 
 function drawLoad(random: Random, plan: Plan): void {
   const { load } = plan;
-  const names = plan.workflows.map((workflow) => String(workflow['name'])).slice(1);
+  const names = plan.workflows.map((workflow) => String(workflow['name'])).filter((name) => NAMES.includes(name));
   const within = (ms: number): number => Math.floor(random.next() * ms);
   const starts = 3 + pick(random, 2);
   for (let index = 0; index < starts; index += 1) {
@@ -213,13 +246,32 @@ function drawLoad(random: Random, plan: Plan): void {
   if (random.next() < 0.08) load.push({ atMs: within(3_000), client: 0, kind: 'pause', forMs: 1_000 });
   if (random.next() < 0.08) load.push({ atMs: within(3_000), client: 0, kind: 'save', workflow: oneOf(random, names) });
   if (random.next() < 0.05)
-    load.push({ atMs: within(3_000), client: 0, kind: 'disable', workflow: oneOf(random, names), forMs: 1_000 });
+    load.push({ atMs: within(3_000), client: 0, kind: 'disable', workflow: oneOf(random, [...names, 'leaf']), forMs: 1_000 });
   if (random.next() < 0.1) load.push({ atMs: 4_000 + within(4_000), client: 0, kind: 'delete', start: start() });
   if (random.next() < 0.2) {
     const about = start();
     const act = oneOf(random, ['get', 'stop', 'trigger', 'stopMany', 'events', 'receipt', 'delete'] as const);
     load.push({ atMs: after(about, 4_000), client: 0, kind: 'stranger', start: about, what: act });
   }
+}
+
+/** Nodes whose guards matter in few situations, and what leads there. */
+function drawSpecial(random: Random, plan: Plan): void {
+  const draw = random.next();
+  const { nodes } = plan.workflows[1] as { nodes: Record<string, unknown> };
+  const engine = pick(random, plan.engines.length);
+  const first = plan.load.findIndex(({ kind }) => kind === 'start');
+  if (draw < 0.08) {
+    Object.assign(nodes, holds);
+    for (const afterMs of [300, 1_200 + pick(random, 1_500)]) {
+      const atMs = (plan.load[first]?.atMs ?? 0) + afterMs;
+      plan.load.push({ atMs, client: 1, kind: 'trigger', start: first, name: 'go', payload: 1 });
+    }
+    if (random.next() < 0.5) plan.faults.push({ kind: 'replyLostUnapplied', engine, nth: 1, call: 'cluster.markDelivered' });
+  } else if (draw < 0.13) {
+    nodes['many'] = { ...quickItems };
+    if (random.next() < 0.7) plan.faults.push({ kind: 'slowRead', engine, call: 'readOutputs', nth: 1, lateMs: 1_500 });
+  } else if (draw < 0.2) nodes['many'] = { ...slowItems };
 }
 
 function drawKind(random: Random): FaultKind {
@@ -243,9 +295,12 @@ function drawFault(random: Random, plan: Plan): Fault {
     case 'replyLostApplied':
     case 'replyLostUnapplied':
     case 'repeatedWrite':
+      if (random.next() < 0.3) return { kind, engine, nth: 1 + pick(random, 3), call: oneOf(random, FEW) };
       return { kind, engine, nth };
     case 'slowWrite':
-      if (random.next() < 0.3) return { kind, engine, nth, lateMs: 12_000, gaveUp: true, died: true };
+      if (random.next() < 0.1) return { kind, engine, nth, lateMs: 12_000, gaveUp: true, died: true };
+      if (random.next() < 0.3)
+        return { kind, engine, nth: 1 + pick(random, 2), lateMs: 12_000, gaveUp: true, died: true, minor: true };
       return { kind, engine, nth, lateMs: oneOf(random, [30, 300, 3_000]), gaveUp: random.next() < 0.7 };
     case 'slowRead':
       return {
@@ -261,6 +316,8 @@ function drawFault(random: Random, plan: Plan): Fault {
       return { kind, atMs, forMs: shortly() };
     case 'streamGap':
       return { kind, engine, atMs, forMs: shortly() };
+    case 'broadcastLost':
+      return { kind, atMs: 0, forMs: LOAD_MS + 1_500 };
     case 'messageDropped':
     case 'messageDoubled':
     case 'messageReordered':

@@ -127,6 +127,8 @@ export class Process {
   readonly name: string;
   readonly clock: Clock;
   alive = true;
+  /** When it died. */
+  diedAtMs: number | null = null;
   /** It does nothing until then. */
   pausedUntilMs = 0;
   /** How wrong its clock is. */

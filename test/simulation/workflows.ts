@@ -70,7 +70,7 @@ function drawNode(random: Random, needs: string[], depth: number): Node {
       return {
         ...keys,
         type,
-        items: oneOf(random, ['${{ [] }}', '${{ [1, 2, 3] }}', '${{ [input.n, 5] }}']),
+        items: oneOf(random, ['${{ [] }}', '${{ [1, 2, 3] }}', '${{ [input.n, 5] }}', '${{ [1, 2, 3, 4, 5] }}']),
         concurrency: 1 + pick(random, 3),
         onItemError: oneOf(random, ['fail', 'continue']),
         body: drawNodes(random, 1, depth - 1),
@@ -106,6 +106,39 @@ export function drawWorkflow(random: Random, name: string): Node {
   if (random.next() < 0.2) workflow['onFailure'] = { workflow: 'leaf', input: { n: 3 } };
   return workflow;
 }
+
+/** One after the other: a trigger releases one of them. */
+export const holds: Record<string, Node> = {
+  first: { type: 'hold', trigger: 'go', schedule: '14s' },
+  second: { type: 'hold', trigger: 'go', schedule: '4s', needs: ['first'] },
+};
+
+/** Over at once, and tried again where that is not noticed in time. */
+export const quickItems: Node = {
+  type: 'foreach',
+  items: '${{ [1, 2] }}',
+  timeout: '700ms',
+  retry: { attempts: 3, backoff: '100ms' },
+  continueOnError: true,
+  body: { it: { type: 'set', with: { value: '${{ item }}' } } },
+};
+
+export const slowItems: Node = {
+  type: 'foreach',
+  items: '${{ [1, 2, 3, 4, 5] }}',
+  concurrency: 2,
+  continueOnError: true,
+  body: { it: { type: 'http', with: { url: 'http://host/item' } } },
+};
+
+/** Between the instants of the one workflow that starts by itself. */
+export const INSTANT_MS = 2_000;
+
+export const timed = (overlap: 'skip' | 'allow'): Node => ({
+  name: 'timed',
+  on: { schedule: `*/${INSTANT_MS / 1_000} * * * * *`, overlap },
+  nodes: { a: { type: 'set', with: { value: 1 } } },
+});
 
 export const leaf: Node = {
   name: 'leaf',

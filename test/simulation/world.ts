@@ -20,10 +20,11 @@ import { openWorkerNamespaces } from '../../src/server/workers.ts';
 import type { StopReceipt } from '../../src/wire.ts';
 import { createInProcessPool } from '../../src/worker/pool.ts';
 import { type RunningWorker, startWorker } from '../../src/worker/worker.ts';
-import { Network, SimBus } from './bus.ts';
+import { Network, SimBus, type Weather } from './bus.ts';
 import { Clients, type Door } from './clients.ts';
 import { Database, openLink, tail } from './database.ts';
 import { Ledger } from './ledger.ts';
+import { type StopLatency, stopLatency, type Trouble } from './latency.ts';
 import { type Fault, type FaultKind, LOAD_MS, type Plan } from './plan.ts';
 import { restored } from './restores.ts';
 import { Process, Scheduler, Streams } from './scheduler.ts';
@@ -34,6 +35,14 @@ import { type Containers, executorsOf, type Run, type WorkWorld } from './work.t
 /** After it nothing new goes wrong, and within it everything has ended. */
 const END_MS = 600_000;
 const HEAL_MS = LOAD_MS + 2_000;
+/** How long the schedule goes on then. */
+const TIMED_MS = 5_500;
+/** How long a fault that is over may still be felt. */
+const ECHO_MS = 3_000;
+/** How long one call that went wrong may echo. */
+const NTH_TROUBLE_MS = 5_000;
+/** How long another engine takes at most to find out that one has died, and to take over. */
+const TAKEOVER_MS = 13_000;
 /** An accepted stop is final, whatever happened before. */
 const FINAL_MS = 15_000;
 
@@ -45,6 +54,7 @@ export interface Outcome {
   executions: number;
   stops: number;
   steps: number;
+  latencies: StopLatency[];
   /** Of virtual time. */
   tookMs: number;
   lines: string[];
@@ -62,7 +72,7 @@ export async function runPlan(plan: Plan, options: { trace?: boolean } = {}): Pr
 class SimEngine {
   readonly index: number;
   readonly world: World;
-  readonly count = { calls: 0, writes: 0, byName: new Map<string, number>() };
+  readonly count = { calls: 0, writes: 0, minor: 0, byName: new Map<string, number>() };
   readonly containers: Containers = new Map();
   process: Process;
   skewMs: number;
@@ -76,6 +86,7 @@ class SimEngine {
   serving = false;
   nextVersion: boolean;
   generation = 0;
+  startedAtMs = 0;
   /** It dies when a container has begun in it. */
   leavesOrphan = false;
 
@@ -107,7 +118,7 @@ class SimEngine {
       ),
       count: this.count,
       engineId: () => engineId,
-      hit: (kind) => world.hit(kind),
+      hit: (kind) => world.hit(kind, NTH_TROUBLE_MS),
       cut: (to) => world.isCut(index, 'store', to),
       kill: (downMs) => this.kill(downMs),
       nextVersion: this.nextVersion,
@@ -158,8 +169,9 @@ class SimEngine {
     this.engine = engine;
     engineId = engine.id;
     if (this.nextVersion) world.hit('nextVersion');
-    if (this.skewMs !== 0 && this.generation === 1) world.hit('clockSkewed');
+    if (this.skewMs !== 0 && this.generation === 1) world.hit('clockSkewed', END_MS);
     trace.note(process.name, `starts as ${tail(engine.id)}`);
+    this.startedAtMs = scheduler.nowMs;
     engine.start().then(
       () => {
         if (!process.alive) return;
@@ -187,6 +199,7 @@ class SimEngine {
         bus.toWorkers = (message) => room.to(message.executionId).emit('STOP', message);
         this.door = { name: process.name, process, bus, context };
         this.serving = true;
+        world.lives.push({ index, startedAtMs: this.startedAtMs, servesAtMs: scheduler.nowMs, process });
         trace.note(process.name, 'serves');
       },
       (error: unknown) => {
@@ -203,17 +216,27 @@ class SimEngine {
     if (!process.alive) return;
     world.trace.note(process.name, 'is killed');
     process.alive = false;
+    process.diedAtMs = world.scheduler.nowMs;
     this.serving = false;
+    this.notServing(downMs);
     if (this.bus !== null) world.network.leave(this.bus);
     this.io?.break();
     world.processDied(process);
     world.scheduler.at(world.scheduler.nowMs + downMs, () => this.start());
   }
 
+  /** Until it, or another engine, does what it did. */
+  notServing(forMs: number): void {
+    const { world, engine } = this;
+    const { nowMs } = world.scheduler;
+    const toMs = nowMs + Math.max(forMs, world.plan.engines.length > 1 ? TAKEOVER_MS : 0) + 1_000;
+    world.troubles.push({ kind: 'engineDown', fromMs: nowMs, toMs, engineId: engine?.id ?? '' });
+  }
+
   drain(downMs: number): void {
     const { engine, process } = this;
     if (engine === null || !this.serving) return;
-    this.world.hit('engineDrained');
+    this.world.hit('engineDrained', 7_000 + downMs);
     this.world.trace.note(process.name, 'drains');
     const down = (): void => this.kill(downMs);
     engine.drain(1_000).then(
@@ -297,6 +320,14 @@ class SimWorker {
   }
 }
 
+/** One process of an engine that came to serve. */
+export interface Life {
+  index: number;
+  startedAtMs: number;
+  servesAtMs: number;
+  process: Process;
+}
+
 export class World {
   readonly plan: Plan;
   readonly scheduler = new Scheduler();
@@ -312,7 +343,13 @@ export class World {
   readonly work: WorkWorld;
   readonly wires: Wires;
   readonly hits: Partial<Record<FaultKind, number>> = {};
+  readonly troubles: Trouble[] = [];
   healed = false;
+  healedAtMs = 0;
+  /** Engines that have served: since when, and until when. */
+  readonly lives: Life[] = [];
+  /** No instant of the schedule starts anything any more. */
+  timedUntilMs = 0;
   /** Definitions that were saved, by hash. */
   readonly compiled = new Map<string, CompiledWorkflow>();
   readonly #deaf = new Set<Process>();
@@ -396,8 +433,11 @@ export class World {
     ledger.onReceipt = (receipt) => this.#checkReceipt(receipt);
   }
 
-  hit(kind: FaultKind): void {
+  /** `forMs`: how long it may change what happens; without it, its plan says that. */
+  hit(kind: FaultKind, forMs: number | null = null): void {
     this.hits[kind] = (this.hits[kind] ?? 0) + 1;
+    const { nowMs } = this.scheduler;
+    if (forMs !== null) this.troubles.push({ kind, fromMs: nowMs, toMs: nowMs + forMs });
   }
 
   /** Ordered by the time of the process that made it, as UUIDs version 7 are. */
@@ -554,6 +594,10 @@ export class World {
         this.#heal();
         // What clients asked shortly before it may still start something.
         await scheduler.run(scheduler.nowMs + 1_000, broken);
+        if (plan.timed !== undefined) {
+          await scheduler.run(startMs + healMs + TIMED_MS, broken);
+          await this.#endSchedule();
+        }
         const stopped = [...ledger.executions.values()].filter(
           ({ stop, endAtMs }) => stop !== null && endAtMs === null,
         );
@@ -590,6 +634,7 @@ export class World {
       executions: ledger.executions.size,
       stops: [...ledger.executions.values()].filter(({ stop }) => stop !== null).length,
       steps: scheduler.steps,
+      latencies: [...ledger.executions.values()].flatMap((known) => stopLatency(known, this.troubles) ?? []),
       tookMs: scheduler.nowMs - scheduler.startMs,
       lines: this.trace.lines,
     };
@@ -628,6 +673,15 @@ export class World {
       if (serving) process.hear(() => void engine?.workflowChanged('default', name).catch(() => undefined));
   }
 
+  /** An execution of each instant would never let this world end. */
+  async #endSchedule(): Promise<void> {
+    await this.database.inner.setDisabled('default', 'timed', true);
+    this.timedUntilMs = this.scheduler.nowMs;
+    for (const { engine, process, serving } of this.engines)
+      if (serving) process.hear(() => void engine?.workflowChanged('default', 'timed').catch(() => undefined));
+    await this.scheduler.run(this.scheduler.nowMs + 3_000);
+  }
+
   #allServe(): boolean {
     return this.engines.every(({ serving }) => serving);
   }
@@ -654,6 +708,8 @@ export class World {
     scheduler.at(scheduler.startMs + fault.atMs, () => {
       if (this.healed) return;
       this.trace.aside('fault', JSON.stringify(fault));
+      const fenced = fault.kind === 'enginePaused' && this.plan.engines.length > 1;
+      if ('forMs' in fault && !fenced) this.troubles.push({ kind: fault.kind, fromMs: scheduler.nowMs, toMs: untilMs + ECHO_MS });
       const engine = 'engine' in fault ? (this.engines[fault.engine] as SimEngine) : null;
       const worker = 'worker' in fault ? (this.workers[fault.worker] as SimWorker) : null;
       switch (fault.kind) {
@@ -674,6 +730,9 @@ export class World {
           }
           break;
         }
+        case 'broadcastLost':
+          network.weather.silentUntilMs = untilMs;
+          break;
         case 'messageDropped':
           network.weather.droppedUntilMs = untilMs;
           break;
@@ -690,12 +749,13 @@ export class World {
         case 'engineStalled':
           if (engine?.process.alive === true) {
             this.hit(fault.kind);
+            if (fenced) engine.notServing(fault.forMs);
             engine.process.pausedUntilMs = Math.max(engine.process.pausedUntilMs, untilMs);
           }
           break;
         case 'clockJumped':
           if (engine !== null) {
-            this.hit(fault.kind);
+            this.hit(fault.kind, END_MS);
             engine.skewMs += fault.byMs;
             engine.skewMaxMs = Math.max(engine.skewMaxMs, engine.skewMs);
             engine.process.skewMs = engine.skewMs;
@@ -778,12 +838,13 @@ export class World {
   #heal(): void {
     const { database, network } = this;
     this.healed = true;
+    this.healedAtMs = this.scheduler.nowMs;
     this.trace.aside('world', 'heals');
     database.downUntilMs = 0;
     database.unacknowledgedUntilMs = 0;
     database.fullUntilMs = 0;
     this.#cuts.length = 0;
-    Object.assign(network.weather, { droppedUntilMs: 0, doubledUntilMs: 0, reorderedUntilMs: 0, lateUntilMs: 0 });
+    for (const kind of Object.keys(network.weather) as (keyof Weather)[]) network.weather[kind] = 0;
     // No clock goes back: instants that the fastest set are reached by all.
     const fastestMs = Math.max(...this.engines.map((engine) => engine.skewMaxMs));
     for (const engine of this.engines) {
@@ -792,6 +853,7 @@ export class World {
       // Faults by number that have not come do not come any more.
       engine.count.calls = Number.POSITIVE_INFINITY;
       engine.count.writes = Number.POSITIVE_INFINITY;
+      engine.count.minor = Number.POSITIVE_INFINITY;
     }
     for (const engine of this.engines) engine.leavesOrphan = false;
     this.work.windingDown = true;
