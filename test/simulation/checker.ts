@@ -119,7 +119,10 @@ export async function checkWorld(world: World): Promise<string[]> {
 }
 
 /** Each instant of the schedule starts one execution, not early; those that passed while nobody ran, one for all. */
-function checkInstants({ plan, ledger, lives, troubles, timedUntilMs, scheduler }: World, fault: (text: string) => void): void {
+function checkInstants(
+  { plan, ledger, lives, troubles, timedUntilMs, scheduler }: World,
+  fault: (text: string) => void,
+): void {
   if (plan.timed === undefined) return;
   const { instants } = ledger;
   const skews = plan.faults.some(({ kind }) => kind === 'clockSkewed' || kind === 'clockJumped');
@@ -148,7 +151,8 @@ function checkInstants({ plan, ledger, lives, troubles, timedUntilMs, scheduler 
     const madeUp = missed.filter((atMs) => started.has(atMs));
     const last = missed.at(-1);
     if (madeUp.length > 1) fault(`${madeUp.length} instants that were missed started executions (I8)`);
-    if (madeUp.length === 1 && madeUp[0] !== last) fault(`${since(madeUp[0] as number)} was made up for, it was not the last (I8)`);
+    if (madeUp.length === 1 && madeUp[0] !== last)
+      fault(`${since(madeUp[0] as number)} was made up for, it was not the last (I8)`);
     const disturbed = troubles.some(({ kind, toMs }) => kind !== 'engineDown' && toMs > servesAtMs && toMs > diedAtMs);
     if (plan.timed === 'allow' && last !== undefined && madeUp.length === 0 && !disturbed)
       fault(`${since(last)} was missed, and nothing made up for it (I8)`);
@@ -162,9 +166,7 @@ function checkChildren(known: Known, fault: (text: string) => void): void {
     if (overAtMs === undefined || child.stop !== null) continue;
     for (const { type, node, atMs } of child.events)
       if (type === 'node.started' && atMs > overAtMs + CHILDREN_MAX_MS)
-        fault(
-          `${node} of ${child.id} began ${atMs - overAtMs} ms after its parent's ${child.startedBy} was over (I9)`,
-        );
+        fault(`${node} of ${child.id} began ${atMs - overAtMs} ms after its parent's ${child.startedBy} was over (I9)`);
   }
 }
 

@@ -266,15 +266,18 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
         refuse('the connection broke', TIMEOUT_MS / 4);
         return;
       }
-      answer(() => {
-        if (kill?.when === 'answered') {
-          options.kill(kill.downMs);
-          return;
-        }
-        trace.note(process.name, `< ${name} ${'error' in outcome ? 'failed' : short(outcome.value)}`);
-        if ('error' in outcome) reject(outcome.error);
-        else resolve(outcome.value);
-      }, back + (fault?.kind === 'slowRead' ? fault.lateMs : 0));
+      answer(
+        () => {
+          if (kill?.when === 'answered') {
+            options.kill(kill.downMs);
+            return;
+          }
+          trace.note(process.name, `< ${name} ${'error' in outcome ? 'failed' : short(outcome.value)}`);
+          if ('error' in outcome) reject(outcome.error);
+          else resolve(outcome.value);
+        },
+        back + (fault?.kind === 'slowRead' ? fault.lateMs : 0),
+      );
     };
     if (cut(true)) {
       hit('partitioned');

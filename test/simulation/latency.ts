@@ -48,9 +48,7 @@ export function stopLatency(known: Known, troubles: readonly Trouble[]): StopLat
   const { stopAtMs, haltAtMs, endAtMs, stoppedWith } = known;
   if (stopAtMs === null || endAtMs === null) return null;
   const within = (untilMs: number): Trouble[] =>
-    troubles.filter(
-      ({ kind, fromMs, toMs }) => !HARMLESS.has(kind) && fromMs <= untilMs && toMs >= stopAtMs - ECHO_MS,
-    );
+    troubles.filter(({ kind, fromMs, toMs }) => !HARMLESS.has(kind) && fromMs <= untilMs && toMs >= stopAtMs - ECHO_MS);
   const untilHalt = haltAtMs ?? endAtMs;
   const before = within(untilHalt);
   if (before.length === 0) return { class: 'healthy', ms: untilHalt - stopAtMs };

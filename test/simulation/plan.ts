@@ -138,7 +138,17 @@ const FEW = [
   'createExecution',
 ];
 /** Reads whose answers something is decided by. */
-const DECISIVE = ['readOutputs', 'readOutputs', 'load', 'listChildren', 'getHeader', 'recover', 'cluster.waiting', 'cluster.readTasks', 'cluster.getTasks'];
+const DECISIVE = [
+  'readOutputs',
+  'readOutputs',
+  'load',
+  'listChildren',
+  'getHeader',
+  'recover',
+  'cluster.waiting',
+  'cluster.readTasks',
+  'cluster.getTasks',
+];
 
 const NAMES = ['one', 'two'];
 
@@ -246,7 +256,13 @@ function drawLoad(random: Random, plan: Plan): void {
   if (random.next() < 0.08) load.push({ atMs: within(3_000), client: 0, kind: 'pause', forMs: 1_000 });
   if (random.next() < 0.08) load.push({ atMs: within(3_000), client: 0, kind: 'save', workflow: oneOf(random, names) });
   if (random.next() < 0.05)
-    load.push({ atMs: within(3_000), client: 0, kind: 'disable', workflow: oneOf(random, [...names, 'leaf']), forMs: 1_000 });
+    load.push({
+      atMs: within(3_000),
+      client: 0,
+      kind: 'disable',
+      workflow: oneOf(random, [...names, 'leaf']),
+      forMs: 1_000,
+    });
   if (random.next() < 0.1) load.push({ atMs: 4_000 + within(4_000), client: 0, kind: 'delete', start: start() });
   if (random.next() < 0.2) {
     const about = start();
@@ -267,7 +283,8 @@ function drawSpecial(random: Random, plan: Plan): void {
       const atMs = (plan.load[first]?.atMs ?? 0) + afterMs;
       plan.load.push({ atMs, client: 1, kind: 'trigger', start: first, name: 'go', payload: 1 });
     }
-    if (random.next() < 0.5) plan.faults.push({ kind: 'replyLostUnapplied', engine, nth: 1, call: 'cluster.markDelivered' });
+    if (random.next() < 0.5)
+      plan.faults.push({ kind: 'replyLostUnapplied', engine, nth: 1, call: 'cluster.markDelivered' });
   } else if (draw < 0.13) {
     nodes['many'] = { ...quickItems };
     if (random.next() < 0.7) plan.faults.push({ kind: 'slowRead', engine, call: 'readOutputs', nth: 1, lateMs: 1_500 });

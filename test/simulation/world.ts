@@ -23,8 +23,8 @@ import { type RunningWorker, startWorker } from '../../src/worker/worker.ts';
 import { Network, SimBus, type Weather } from './bus.ts';
 import { Clients, type Door } from './clients.ts';
 import { Database, openLink, tail } from './database.ts';
-import { Ledger } from './ledger.ts';
 import { type StopLatency, stopLatency, type Trouble } from './latency.ts';
+import { Ledger } from './ledger.ts';
 import { type Fault, type FaultKind, LOAD_MS, type Plan } from './plan.ts';
 import { restored } from './restores.ts';
 import { Process, Scheduler, Streams } from './scheduler.ts';
@@ -610,7 +610,8 @@ export class World {
             if (endAtMs === null && !broken())
               ledger.fault(`${id} was stopped, and has not ended ${FINAL_MS} ms after everything healed (I4)`);
         }
-        const quiet = (): boolean => broken() || (ledger.live === 0 && this.database.late === 0 && this.clients.open === 0 && this.#allServe());
+        const quiet = (): boolean =>
+          broken() || (ledger.live === 0 && this.database.late === 0 && this.clients.open === 0 && this.#allServe());
         await scheduler.run(startMs + END_MS, quiet);
         await scheduler.run(scheduler.nowMs + 1_500, broken);
         // Confirmations come with the heartbeats of those who were away.
@@ -709,7 +710,8 @@ export class World {
       if (this.healed) return;
       this.trace.aside('fault', JSON.stringify(fault));
       const fenced = fault.kind === 'enginePaused' && this.plan.engines.length > 1;
-      if ('forMs' in fault && !fenced) this.troubles.push({ kind: fault.kind, fromMs: scheduler.nowMs, toMs: untilMs + ECHO_MS });
+      if ('forMs' in fault && !fenced)
+        this.troubles.push({ kind: fault.kind, fromMs: scheduler.nowMs, toMs: untilMs + ECHO_MS });
       const engine = 'engine' in fault ? (this.engines[fault.engine] as SimEngine) : null;
       const worker = 'worker' in fault ? (this.workers[fault.worker] as SimWorker) : null;
       switch (fault.kind) {
