@@ -182,6 +182,21 @@ export const mutants: Mutant[] = [
     'const how = this.#host.env.dispatcher.abort(id);',
     "const how = 'told' as 'told' | 'withdrawn' | 'asked' | 'unknown';",
   ),
+  {
+    name: 'children-unfound',
+    what: 'children live on whose node ended before a restart had found them',
+    rewrites: [
+      { file: CHILDREN, text: 'this.#host.env.endChildrenOf(this.#slot, verdict);', by: '' },
+      { file: HOST, text: 'else if (verdict !== null) this.env.endChildrenOf(slot, verdict);', by: '' },
+    ],
+  },
+  mutant(
+    'report-of-another',
+    "a worker's word on a task that it does not have is believed where another engine owns it",
+    DISPATCHER,
+    'if (entry === undefined && isStrange) return { discarded: true };',
+    '',
+  ),
   // Workers.
   mutant(
     'unlisted',
