@@ -1,4 +1,5 @@
 import type { Verdict } from '../../machines/events.ts';
+import type { ExecutionStore } from '../ports/store.ts';
 import type { ExecutionStatus, Json } from '../wire.ts';
 import type { ExecutionHost } from './execution-host.ts';
 import { loopPlaces } from './identity.ts';
@@ -52,15 +53,16 @@ export class ChildrenDriver {
     return { total: this.total, running: this.running.size, complete: this.#complete, failed: this.#failed };
   }
 
+  #existing(): ReturnType<ExecutionStore['listChildren']> {
+    const { node, scope } = this.#slot;
+    const { header, env } = this.#host;
+    return env.store.listChildren(header.id, node.path, loopPlaces(scope.iterations), this.#attempt);
+  }
+
   /** After a restart: takes in the children that exist, then goes on. */
   async resume(): Promise<void> {
     const { store } = this.#host.env;
-    const found = await store.listChildren(
-      this.#host.header.id,
-      this.#slot.node.path,
-      loopPlaces(this.#slot.scope.iterations),
-      this.#attempt,
-    );
+    const found = await this.#existing();
     if (this.over) return;
     for (const child of found) {
       const index = child.itemIndex ?? 0;
@@ -127,15 +129,29 @@ export class ChildrenDriver {
         this.#ids[index] = undefined;
         this.#end(index, { id, status: 'Failed', error: outcome.error, errorCode: outcome.errorCode, stopped: false });
       },
-      () => {
-        // The store takes no writes: try this item again in a while.
-        this.running.delete(id);
-        this.#ids[index] = undefined;
-        if (this.over) return;
-        this.#next = Math.min(this.#next, index);
-        this.#host.env.timers.after(500, () => this.pump());
-      },
+      () => this.#findOut(index, id),
     );
+  }
+
+  /** The store did not say whether this child was created. Until it does the node does not end. */
+  #findOut(index: number, id: string): void {
+    this.#host.env.timers.after(500, () => {
+      if (this.over) return;
+      this.#existing().then(
+        (found) => {
+          if (this.over || !this.running.delete(id)) return;
+          this.#ids[index] = undefined;
+          // Once more where it exists: its unique key leads to it.
+          if (found.some(({ itemIndex }) => (itemIndex ?? 0) === index)) {
+            this.#start(index);
+            return;
+          }
+          this.#next = Math.min(this.#next, index);
+          this.pump();
+        },
+        () => this.#findOut(index, id),
+      );
+    });
   }
 
   /** Under `failFast` a node failed: no further item starts, and what runs ends by itself. `pump` follows. */

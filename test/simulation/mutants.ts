@@ -191,6 +191,13 @@ export const mutants: Mutant[] = [
     ],
   },
   mutant(
+    'children-unsure',
+    'a node ends though it is not known whether a child was created',
+    CHILDREN,
+    '() => this.#findOut(index, id),',
+    '() => void this.running.delete(id),',
+  ),
+  mutant(
     'report-of-another',
     "a worker's word on a task that it does not have is believed where another engine owns it",
     DISPATCHER,
