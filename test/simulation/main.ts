@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Histogram, StopClass } from './latency.ts';
 import { prepareModules } from './modules.ts';
-import { mutants, unnoticed } from './mutants.ts';
+import { mutants } from './mutants.ts';
 
 const { values } = parseArgs({
   options: {
@@ -39,8 +39,7 @@ const { values } = parseArgs({
 const SAMPLE = 25;
 const SEEDS_OF_A_MUTANT = 5_000;
 
-const mutant =
-  values.mutant === undefined ? null : [...mutants, ...unnoticed].find(({ name }) => name === values.mutant);
+const mutant = values.mutant === undefined ? null : mutants.find(({ name }) => name === values.mutant);
 if (mutant === undefined) throw new Error(`no mutant ${values.mutant}`);
 prepareModules(mutant === null ? [] : mutant.rewrites);
 const { drawPlan, faultKinds } = await import('./plan.ts');
@@ -249,18 +248,23 @@ async function keep(failed: Summary['failed']): Promise<void> {
   }
 }
 
+/** For each guard the first seed that fails without it, and does not with it. */
 async function tellMutants(): Promise<number> {
-  console.log('guard switched off                                             seeds   noticed by');
+  console.log('guard switched off'.padEnd(78), 'seeds  seconds   noticed by');
   let missed = 0;
   for (const { name, what } of mutants) {
+    const startedMs = performance.now();
     const { seeds, failed } = await child(
       ['--mutant', name, '--seeds', String(SEEDS_OF_A_MUTANT), '--from', values.from, '--json'],
       () => undefined,
     );
     const [found] = failed;
-    if (found === undefined) missed += 1;
+    const alone = found === undefined ? null : await runPlan(planOf(found.seed));
+    if (alone === null || alone.faults.length > 0) missed += 1;
+    const seconds = ((performance.now() - startedMs) / 1_000).toFixed(0);
+    const by = alone !== null && alone.faults.length > 0 ? 'fails with it too: ' : '';
     console.log(
-      `${`${name}: ${what}`.padEnd(62)} ${(found === undefined ? '-' : String(seeds)).padStart(5)}   ${(found?.fault ?? 'nothing').slice(0, 140)}`,
+      `${`${name}: ${what}`.padEnd(78)} ${(found === undefined ? '-' : String(seeds)).padStart(5)} ${seconds.padStart(8)}   ${by}${(found?.fault ?? 'nothing').slice(0, 140)}`,
     );
   }
   console.log(`${mutants.length - missed} of ${mutants.length} noticed within ${SEEDS_OF_A_MUTANT} seeds`);

@@ -194,8 +194,8 @@ export const mutants: Mutant[] = [
     'children-unsure',
     'a node ends though it is not known whether a child was created',
     CHILDREN,
-    '() => this.#findOut(index, id),',
-    '() => void this.running.delete(id),',
+    '() => this.#findOut(index, id),\n    );\n  }',
+    '() => void this.running.delete(id),\n    );\n  }',
   ),
   mutant(
     'report-of-another',
@@ -249,13 +249,7 @@ export const mutants: Mutant[] = [
     '!lastTry && tries + 1 < policy.attemptsMax',
     '!lastTry && tries < policy.attemptsMax',
   ),
-];
-
-/**
- * Guards that the simulation has not missed within 1,000 seeds: another one stands behind them, or what it draws does
- * not lead there often enough. Run by name.
- */
-export const unnoticed: Mutant[] = [
+  // What matters in few situations.
   mutant(
     'epoch-filter',
     'a former owner commits',

@@ -6,7 +6,7 @@ import type { Random } from '../../src/ports/ids.ts';
 import type { Json } from '../../src/wire.ts';
 import { pick } from '../support/workloads.ts';
 import { Streams } from './scheduler.ts';
-import { drawWorkflow, holds, leaf, quickItems, slowItems, timed } from './workflows.ts';
+import { drawWorkflow, failingItems, holds, leaf, quickItems, slowItems, timed } from './workflows.ts';
 
 export interface Plan {
   seed: number;
@@ -288,7 +288,11 @@ function drawSpecial(random: Random, plan: Plan): void {
   } else if (draw < 0.13) {
     nodes['many'] = { ...quickItems };
     if (random.next() < 0.7) plan.faults.push({ kind: 'slowRead', engine, call: 'readOutputs', nth: 1, lateMs: 1_500 });
-  } else if (draw < 0.2) nodes['many'] = { ...slowItems };
+  } else if (draw < 0.16) nodes['many'] = { ...slowItems };
+  else if (draw < 0.2) {
+    nodes['many'] = { ...failingItems };
+    plan.faults.push({ kind: 'engineKilled', engine, nth: 40 + pick(random, 60), when: 'answered', downMs: 500 });
+  }
 }
 
 function drawKind(random: Random): FaultKind {

@@ -131,6 +131,19 @@ export const slowItems: Node = {
   body: { it: { type: 'http', with: { url: 'http://host/item' } } },
 };
 
+/** The first ends well, the second fails while the third has a while to go. */
+export const failingItems: Node = {
+  type: 'foreach',
+  items: '${{ [1, 2, 3, 4] }}',
+  concurrency: 2,
+  continueOnError: true,
+  body: {
+    wait: { type: 'delay', if: 'item == 2', with: { duration: '200ms' } },
+    bad: { type: 'fail', if: 'item == 2', needs: ['wait'], with: { message: 'no' } },
+    long: { type: 'delay', if: 'item == 3', with: { duration: '15s' } },
+  },
+};
+
 /** Between the instants of the one workflow that starts by itself. */
 export const INSTANT_MS = 2_000;
 
