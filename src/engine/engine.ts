@@ -862,12 +862,10 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   endChildrenOf(slot: Slot, verdict: Verdict): void {
-    const at = iterationIndexes(slot.scope.iterations).join();
     for (const id of [...(this.#childrenOf.get(slot.host.header.id) ?? [])]) {
       const child = this.#hosts.get(id);
       const parent = child?.header.parent;
-      if (parent?.node !== slot.node.path || parent.attempt !== slot.attempt) continue;
-      if ((parent.iterations ?? []).join() === at) child?.abort(verdict);
+      if (parent?.attempt === slot.attempt && isPlacedAt(slot, parent)) child?.abort(verdict);
     }
   }
 
@@ -1219,14 +1217,7 @@ class Engine implements EngineApi, HostEnvironment {
     if (parent === null) return null;
     const above = this.#hosts.get(parent.executionId);
     if (above === undefined) return null;
-    for (const slot of above.live) {
-      if (
-        slot.node.path === parent.node &&
-        loopPlaces(slot.scope.iterations).join() === (parent.loops ?? parent.iterations ?? []).join()
-      ) {
-        return slot;
-      }
-    }
+    for (const slot of above.live) if (isPlacedAt(slot, parent)) return slot;
     return null;
   }
 
@@ -1476,4 +1467,9 @@ function newExecution(header: HeaderRow, uniqueKey: string | null, bodyHash: str
     uniqueKey,
     bodyHash,
   };
+}
+
+/** Whether a child with this `parent` is one of this node's, in the same attempts of its loops. */
+function isPlacedAt(slot: Slot, { node, loops, iterations }: NonNullable<HeaderRow['parent']>): boolean {
+  return node === slot.node.path && loopPlaces(slot.scope.iterations).join() === (loops ?? iterations ?? []).join();
 }
