@@ -83,6 +83,8 @@ const RETENTION_SWEEP_MS = 60_000;
 const RETENTION_BATCH = 100;
 /** Executions that changed within one turn before their commits go to the store. */
 const FLUSH_AT = 64;
+/** Steps of instant work in one turn, of all executions: then sockets, timers and stops have theirs. */
+const STEPS_PER_TURN = 256;
 /** An execution that wakes sooner stays in memory. */
 const PARK_MS = 10_000;
 const DEPTH_MAX = 16;
@@ -155,6 +157,8 @@ class Engine implements EngineApi, HostEnvironment {
   /** Starts that the store has not answered, by workflow. */
   readonly #starting = new Map<string, number>();
   #flushQueue: ExecutionHost[] = [];
+  #flushDeferred = false;
+  #stepsLeft = STEPS_PER_TURN;
   #startedAtMs = 0;
   #epoch = 0;
   #closed = false;
@@ -1243,17 +1247,31 @@ class Engine implements EngineApi, HostEnvironment {
 
   flushSoon(host: ExecutionHost): void {
     this.#flushQueue.push(host);
-    if (this.#flushQueue.length === 1) this.clock.defer(() => this.#flush());
+    if (!this.#flushDeferred) this.#deferFlush();
     // The store works on these while this turn goes on with others.
-    else if (this.#flushQueue.length >= FLUSH_AT) this.#flush();
+    else if (this.#flushQueue.length >= FLUSH_AT && this.#stepsLeft > 0) this.#flush();
+  }
+
+  #deferFlush(): void {
+    this.#flushDeferred = true;
+    this.clock.defer(() => {
+      this.#flushDeferred = false;
+      this.#stepsLeft = STEPS_PER_TURN;
+      this.#flush();
+    });
   }
 
   #flush(): void {
     const hosts = this.#flushQueue;
     this.#flushQueue = [];
-    for (const host of hosts) {
+    for (const [index, host] of hosts.entries()) {
+      if (this.#stepsLeft <= 0) {
+        this.#flushQueue = [...hosts.slice(index), ...this.#flushQueue];
+        if (!this.#flushDeferred) this.#deferFlush();
+        return;
+      }
       try {
-        host.flush();
+        this.#stepsLeft -= host.flush();
       } catch (error) {
         this.crashed(host, error);
       }

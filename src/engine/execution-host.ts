@@ -46,16 +46,25 @@ interface Effect {
   attempt: number;
 }
 
+/** A commit on its way, and what follows when it is durable. */
+interface Sent {
+  commit: Commit;
+  effects: Effect[];
+  big: Slot[];
+}
+
 type StopIntent = NonNullable<HeaderRow['stop']>;
 
 const STORE_RETRY_MS = 500;
+/** Steps of instant work that one commit holds at most: a loop without end still commits, and meets its stop. */
+const STEPS_MAX = 32;
 
 /**
  * One execution in memory: its nodes, their actors, and the one writer of its record.
  *
- * What happens within a turn becomes one commit; what must leave the process (work, announcements) waits
- * until that commit is durable. A commit that the store refuses because a stop intent came first is taken
- * back by reading the record again: what was not durable never happened.
+ * What happens within a turn becomes one commit, and with it the instant work that follows; what must leave the
+ * process (work, announcements) waits until that commit is durable. A commit that the store refuses because a stop
+ * intent came first is taken back by reading the record again: what was not durable never happened.
  */
 export class ExecutionHost implements ExecutionEdge {
   readonly env: HostEnvironment;
@@ -86,6 +95,10 @@ export class ExecutionHost implements ExecutionEdge {
   #creates: NewExecution[] = [];
   /** Nodes whose attempt begins with it: by the time it is durable they may have another. */
   #effects = new Set<Slot>();
+  /** What needs nothing from outside and so no commit before it: instant nodes to be done, loops to be tested. */
+  readonly #instant = new Set<Slot>();
+  /** Ended nodes whose outputs go out of memory once it is durable. */
+  #big: Slot[] = [];
   #headerDirty = false;
   #machineValue: unknown = null;
   #committing = false;
@@ -219,6 +232,7 @@ export class ExecutionHost implements ExecutionEdge {
         startedAtMs: row.startedAtMs,
         endedAtMs: row.endedAtMs,
         hasOutput: row.hasOutput,
+        stored: true,
       });
       if (row.machine === null) {
         slot.settled = true;
@@ -722,7 +736,7 @@ export class ExecutionHost implements ExecutionEdge {
         slot.error = null;
         slot.errorCode = null;
         this.#results.push({ id: slot.attemptId, key: slot.key, output: (slot.output ?? null) as Json });
-        if (isBig(slot.output)) slot.output = undefined;
+        if (isBig(slot.output)) this.#big.push(slot);
         this.event('node.completed', slot, null);
         this.env.counters.nodesEnded += 1;
         met = true;
@@ -798,10 +812,31 @@ export class ExecutionHost implements ExecutionEdge {
 
   // ------------------------------------------------------------------ work
 
-  /** Called in the middle of a transition: the attempt's work starts when its start is durable. */
+  /** Called in the middle of a transition: work that leaves the process starts when its start is durable. */
   startWork(slot: Slot): void {
-    if (slot.node.type.run.kind === 'task') this.#desk.reserve(slot);
-    this.#effects.add(slot);
+    const { kind } = slot.node.type.run;
+    if (kind === 'task') this.#desk.reserve(slot);
+    (kind === 'instant' ? this.#instant : this.#effects).add(slot);
+  }
+
+  /** Does what no commit needs to precede, and what follows from that, until a bound is spent; answers how much. */
+  #step(): number {
+    let steps = 0;
+    // What happens here is in the commit that follows.
+    this.#flushAsked = true;
+    try {
+      for (const slot of this.#instant) {
+        this.#instant.delete(slot);
+        if (slot.node.type.run.kind === 'loop') this.#test(slot);
+        else this.#beginWork(slot);
+        steps += 1;
+        // Big outputs are not gathered; and who reads the record again takes all of this back.
+        if (steps === STEPS_MAX || this.#big.length > 0 || this.over || this.#reloading) break;
+      }
+    } finally {
+      this.#flushAsked = false;
+    }
+    return steps;
   }
 
   #beginWork(slot: Slot): void {
@@ -1042,10 +1077,16 @@ export class ExecutionHost implements ExecutionEdge {
 
   // ------------------------------------------------------------------ loops
 
+  /** Called in the middle of a transition, for which the answer is another event. */
   testCondition(slot: Slot): void {
+    this.#instant.add(slot);
+    this.#scheduleFlush();
+  }
+
+  #test(slot: Slot): void {
     const { condition, maxIterations, onExhausted, delayMs } = slot.node.keys;
-    let next = 0;
-    let attempt = 0;
+    const next = slot.index + 1;
+    const { attempt } = slot;
     const still = (): boolean => !slot.settled && !this.over && slot.attempt === attempt;
     const fail = (error: unknown): void => {
       if (!still()) return;
@@ -1059,36 +1100,30 @@ export class ExecutionHost implements ExecutionEdge {
         }),
       );
     };
-    // Not within the transition that asks: the answer is another event. Deferred so that a loop whose
-    // iterations end at once leaves room for commits, stops and everybody else.
-    this.env.clock.defer(() => {
-      next = slot.index + 1;
-      attempt = slot.attempt;
-      if (!still()) return;
-      try {
-        settle(
-          chain(this.data.loopScope(slot, next), (scope) =>
-            chain(this.env.expressions.evaluate(condition ?? 'false', scope), (value) => ({
-              value,
-              last: scope.iter?.last ?? null,
-            })),
-          ),
-          ({ value, last }) => {
-            if (!still()) return;
-            if (typeof value !== 'boolean') {
-              fail(new Error(`expected true or false, found ${JSON.stringify(value)}`));
-              return;
-            }
-            this.enter(() =>
-              this.#tested(slot, value, next, maxIterations ?? 0, onExhausted ?? 'complete', delayMs ?? 0, last),
-            );
-          },
-          fail,
-        );
-      } catch (error) {
-        fail(error);
-      }
-    });
+    if (!still()) return;
+    try {
+      settle(
+        chain(this.data.loopScope(slot, next), (scope) =>
+          chain(this.env.expressions.evaluate(condition ?? 'false', scope), (value) => ({
+            value,
+            last: scope.iter?.last ?? null,
+          })),
+        ),
+        ({ value, last }) => {
+          if (!still()) return;
+          if (typeof value !== 'boolean') {
+            fail(new Error(`expected true or false, found ${JSON.stringify(value)}`));
+            return;
+          }
+          this.enter(() =>
+            this.#tested(slot, value, next, maxIterations ?? 0, onExhausted ?? 'complete', delayMs ?? 0, last),
+          );
+        },
+        fail,
+      );
+    } catch (error) {
+      fail(error);
+    }
   }
 
   #tested(
@@ -1257,6 +1292,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.stopReport !== null) return;
     const nowMs = this.env.clock.nowMs();
     this.#effects = new Set();
+    this.#instant.clear();
     this.stopReport = new StopReport(this.header.id, stop, path, nowMs, this.env.liveChildren(this.header.id));
     this.event('stop.requested', null, { requestId: stop.requestId });
     this.event('stop.delivered', null, { path });
@@ -1405,6 +1441,8 @@ export class ExecutionHost implements ExecutionEdge {
     this.#consumedTriggers = [];
     this.#creates = [];
     this.#effects = new Set();
+    this.#instant.clear();
+    this.#big = [];
     this.#headerDirty = false;
   }
 
@@ -1521,14 +1559,21 @@ export class ExecutionHost implements ExecutionEdge {
     this.env.flushSoon(this);
   }
 
-  flush(): void {
+  /** Sends the next commit, if there is anything for it; answers how many steps of instant work that took. */
+  flush(): number {
     this.#flushAsked = false;
-    if (this.#committing || this.over || this.#reloading || !this.#unsaved()) return;
+    if (this.#committing || this.over || this.#reloading) return 0;
     if (this.#changing > 0) {
       // In the middle of a change: what it leads to belongs into the same commit.
       this.#scheduleFlush();
-      return;
+      return 0;
     }
+    const steps = this.#step();
+    if (this.#unsaved() && !this.over && !this.#reloading) this.#sendCommit();
+    return steps;
+  }
+
+  #sendCommit(): void {
     if (this.stopReport !== null && this.#desk.mustWait()) return;
     const { header } = this;
     const snapshot = this.actor.getSnapshot();
@@ -1558,9 +1603,14 @@ export class ExecutionHost implements ExecutionEdge {
       patch.machine = final ? null : header.machine;
     }
     const nodes: NodeRow[] = [];
+    const dropped = new Set(this.#dropNodes);
+    const results = dropped.size === 0 ? this.#results : this.#results.filter(({ key }) => !dropped.has(key));
     for (const slot of this.#dirty) {
       slot.dirty = false;
-      if (slot.stage !== 'ready') nodes.push(slot.row());
+      // Of an iteration that began and is over since the last commit no row was ever needed.
+      if (slot.stage === 'ready' || (!slot.stored && dropped.delete(slot.key))) continue;
+      nodes.push(slot.row());
+      slot.stored = true;
     }
     const commit: Commit = {
       executionId: header.id,
@@ -1570,9 +1620,9 @@ export class ExecutionHost implements ExecutionEdge {
       requestId: this.stopReport === null ? null : (header.stop?.requestId ?? null),
       header: patch,
       nodes,
-      dropNodes: this.#dropNodes,
+      dropNodes: [...dropped],
       events: this.#events,
-      results: this.#results,
+      results,
       consumedTriggers: this.#consumedTriggers,
       receipt: this.stopReport?.row() ?? null,
       creates: this.#creates,
@@ -1583,6 +1633,12 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.stopReport !== null) this.stopReport.saved = true;
     const effects: Effect[] = [];
     for (const slot of this.#effects) effects.push({ slot, attempt: slot.attempt });
+    for (const slot of this.#instant) {
+      if (slot.node.type.run.kind !== 'instant') continue;
+      this.#instant.delete(slot);
+      effects.push({ slot, attempt: slot.attempt });
+    }
+    const big = this.#big;
     this.#dirty = [];
     this.#events = [];
     this.#results = [];
@@ -1591,19 +1647,20 @@ export class ExecutionHost implements ExecutionEdge {
     this.#creates = [];
     this.#desk.forgetUnsaved();
     this.#effects = new Set();
+    this.#big = [];
     this.#headerDirty = false;
     this.#committing = true;
     this.env.cut(this);
-    this.#commit(commit, effects, 0);
+    this.#commit({ commit, effects, big }, 0);
   }
 
-  #commit(commit: Commit, effects: Effect[], tries: number): void {
+  #commit(sent: Sent, tries: number): void {
     this.env.counters.commits += 1;
     // After a restart from the record the fate of an earlier commit is known.
     const { actor } = this;
-    this.env.store.commit(commit).then(
+    this.env.store.commit(sent.commit).then(
       (outcome) => {
-        if (actor === this.actor) this.#committed(commit, effects, outcome);
+        if (actor === this.actor) this.#committed(sent, outcome);
       },
       (error: unknown) => {
         if (this.over || actor !== this.actor || !this.#committing) return;
@@ -1616,13 +1673,13 @@ export class ExecutionHost implements ExecutionEdge {
         this.env.counters.commitRetries += 1;
         const delayMs = Math.min(2_000, 100 * 2 ** Math.min(tries, 5));
         this.env.timers.after(delayMs, () => {
-          if (!this.over && actor === this.actor && this.#committing) this.#commit(commit, effects, tries + 1);
+          if (!this.over && actor === this.actor && this.#committing) this.#commit(sent, tries + 1);
         });
       },
     );
   }
 
-  #committed(commit: Commit, effects: Effect[], outcome: CommitOutcome): void {
+  #committed({ commit, effects, big }: Sent, outcome: CommitOutcome): void {
     if (this.over) return;
     this.#committing = false;
     if (outcome.kind === 'refused') {
@@ -1641,6 +1698,7 @@ export class ExecutionHost implements ExecutionEdge {
       return;
     }
     this.header.v = commit.v;
+    for (const slot of big) slot.output = undefined;
     this.env.published(this, commit);
     if (commit.final) {
       this.over = true;
@@ -1670,6 +1728,7 @@ export class ExecutionHost implements ExecutionEdge {
     else {
       this.#desk.durable();
       this.#tellWaiters(true);
+      if (this.#instant.size > 0) this.#scheduleFlush();
     }
     this.env.parkedMayHaveChanged(this);
   }

@@ -82,6 +82,8 @@ export class Slot implements NodeEdge {
   output: unknown = undefined;
   settled = false;
   dirty = false;
+  /** A commit has held its row. */
+  stored = false;
   wakeTimer: Timer | null = null;
   deadlineTimer: Timer | null = null;
   /** Of a loop: the running or last iteration; -1 before the first. */

@@ -42,7 +42,12 @@ nodes:
   gate: { type: hold, trigger: go, needs: [poll] }
   skipped: { type: set, needs: [gate], if: "false", with: { value: 1 } }
   late: { type: http, continueOnError: true, timeout: 4s, with: { url: "http://late/" } }
-  last: { type: set, needs: [gate, timed, each, sub, late, skipped], with: { value: "\${{ [nodes.gate.output, nodes.each.output, nodes.sub.output, nodes.late.error, nodes.poll.output] }}" } }
+  call1: { type: http, needs: [gate], with: { url: "http://call/1" } }
+  call2: { type: http, needs: [call1], with: { url: "http://call/2" } }
+  call3: { type: http, needs: [call2], with: { url: "http://call/3" } }
+  call4: { type: http, needs: [call3], with: { url: "http://call/4" } }
+  call5: { type: http, needs: [call4], with: { url: "http://call/5" } }
+  last: { type: set, needs: [call5, gate, timed, each, sub, late, skipped], with: { value: "\${{ [nodes.gate.output, nodes.each.output, nodes.sub.output, nodes.late.error, nodes.poll.output] }}" } }
 `;
 
 /** Answers every call as the same world would, however often it is asked; the first flaky call fails. */

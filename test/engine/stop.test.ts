@@ -278,7 +278,9 @@ describe('a stop', () => {
     });
 
     it('after a result was committed, before the answer: the result stays, what it made ready ends with the marker', async () => {
-      const id = await rig.run(single);
+      const id = await rig.run(
+        '{ name: two, nodes: { a: { type: http, with: { url: "http://a/" } }, b: { type: http, needs: [a], with: { url: "http://b/" } }, c: { type: set, needs: [a], with: { value: 1 } } } }',
+      );
       const gate = holdCommits('holdAfter', (text) => text.includes('"node.completed"'));
       rig.work.complete('a', 'in time');
       await rig.settle();
@@ -287,6 +289,9 @@ describe('a stop', () => {
       await rig.settle();
       expect(await rig.node(id, 'a')).to.include({ status: 'Complete', hasOutput: true });
       expect(await rig.node(id, 'b')).to.include({ status: 'Failed', error: MARKER });
+      expect(rig.work.started.map(({ node }) => node)).to.deep.equal(['a']);
+      // It was in the same commit, whole.
+      expect((await rig.node(id, 'c')).status).to.equal('Complete');
     });
 
     it('with a result in memory that no commit has taken: not accepted', async () => {
