@@ -1,10 +1,11 @@
 /** Reads the records, events and outputs of every node back and checks them: no figure without its proof. */
+import { isDeepStrictEqual } from 'node:util';
 import type { ExecutionEvent, Json } from '../src/wire.ts';
 import { type BenchClient, forAll } from './client.ts';
 import type { Check } from './figure.ts';
 import type { Shape } from './workflows.ts';
 
-/** Every execution Complete, each node once and after what it needs, its output its own name, or with it as `nameIn`. */
+/** Every execution Complete, each node once and after what it needs, its output as the shape says, or as `nameIn` finds it there. */
 export async function readBack(
   client: BenchClient,
   ids: readonly string[],
@@ -24,7 +25,8 @@ export async function readBack(
         status === 'Complete' && attempt === 1 && hasOutput === true,
         `${id}/${node} is ${status}, attempt ${attempt}`,
       );
-      check(nameIn(results.nodes[node]?.output) === node, `${id}/${node} has another output`);
+      const output = nameIn(results.nodes[node]?.output);
+      check(isDeepStrictEqual(output, shape.output ?? node), `${id}/${node} has another output`);
     }
   });
 }

@@ -6,6 +6,8 @@ export interface Shape {
   definition: Definition;
   /** What each node needs, by its name: also the order of events that must be found. */
   needs: Map<string, string[]>;
+  /** What each node gives; absent: its own name. */
+  output?: Json;
 }
 
 function shapeOf(name: string, needs: Map<string, string[]>, more: { [key: string]: Json } = {}): Shape {
@@ -19,6 +21,20 @@ export function chain(name: string, length: number, more?: { [key: string]: Json
   const needs = new Map<string, string[]>();
   for (let index = 1; index <= length; index += 1) needs.set(`n${index}`, index === 1 ? [] : [`n${index - 1}`]);
   return shapeOf(name, needs, more);
+}
+
+/**
+ * As `chain`, of nodes that do as little and need a commit each: a `foreach`, also of no items, begins when its start is
+ * durable, and so does not share it with the end of the one before. (`set` nodes do.)
+ */
+export function chainOfCommits(name: string, length: number, more: { [key: string]: Json } = {}): Shape {
+  const { needs } = chain(name, length);
+  const nodes: { [key: string]: Json } = {};
+  for (const [node, needed] of needs) {
+    const body = { never: { type: 'set', with: { value: 1 } } };
+    nodes[node] = { type: 'foreach', needs: needed, items: '${{ [] }}', body };
+  }
+  return { definition: { name, ...more, nodes }, needs, output: [] };
 }
 
 /** Blocks of ten nodes (one, eight at once, one), one block after the other. */

@@ -830,8 +830,8 @@ export class ExecutionHost implements ExecutionEdge {
         if (slot.node.type.run.kind === 'loop') this.#test(slot);
         else this.#beginWork(slot);
         steps += 1;
-        // Big outputs are not gathered; and who reads the record again takes all of this back.
-        if (steps === STEPS_MAX || this.#big.length > 0 || this.over || this.#reloading) break;
+        // Big outputs are not gathered.
+        if (steps === STEPS_MAX || this.#big.length > 0) break;
       }
     } finally {
       this.#flushAsked = false;
@@ -1292,7 +1292,6 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.stopReport !== null) return;
     const nowMs = this.env.clock.nowMs();
     this.#effects = new Set();
-    this.#instant.clear();
     this.stopReport = new StopReport(this.header.id, stop, path, nowMs, this.env.liveChildren(this.header.id));
     this.event('stop.requested', null, { requestId: stop.requestId });
     this.event('stop.delivered', null, { path });
@@ -1569,7 +1568,8 @@ export class ExecutionHost implements ExecutionEdge {
       return 0;
     }
     const steps = this.#step();
-    if (this.#unsaved() && !this.over && !this.#reloading) this.#sendCommit();
+    // What broke among these steps is taken back.
+    if (this.#unsaved() && !this.#reloading) this.#sendCommit();
     return steps;
   }
 

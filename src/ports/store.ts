@@ -130,6 +130,11 @@ export interface StoredReceipt extends ReceiptRow {
 /**
  * One atomic change of one execution, made by its owner.
  *
+ * It may hold the whole life of many nodes, and of an execution from its start to its end: a node comes Complete that
+ * was never Running in the record, with its output; iterations of a loop come and go. So one key may be in `nodes` or
+ * `results` and in `dropNodes`: it goes. Of a key there is one row, as it is at the end; of `events` there is each, in
+ * order.
+ *
  * Applied only if the execution has not ended, `epoch` is the stored one, and the stop intent is as
  * `requestId` says: null demands that there is none, a string that it is the stored one.
  */

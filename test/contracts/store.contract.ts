@@ -371,6 +371,75 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         expect(await store.readResults(a)).to.deep.equal([]);
       });
 
+      it('may hold what comes and goes between it and the one before', async () => {
+        await store.commit(commit(a, { nodes: [node('poll/-'), node('poll/check/0@1')] }));
+        const keys = Array.from({ length: 12 }, (_, index) => `poll/check/${index + 1}@1`);
+        const whole = keys.map((key) => node(key, { status: 'Complete', machine: null, hasOutput: true }));
+        const results = keys.map((key, index) => result(a, key, index));
+        await store.commit(
+          commit(a, {
+            nodes: [node('poll/check/0@1', { status: 'Complete', machine: null }), ...whole],
+            results: [result(a, 'poll/check/0@1', 'first'), ...results],
+            events: keys.flatMap((key, index) => [event(2 + 2 * index), event(3 + 2 * index, 'log', { data: key })]),
+            dropNodes: ['poll/check/0@1', ...keys.slice(0, -2), 'poll/never/0@1'],
+          }),
+        );
+        const left = (await store.load(a))?.nodes ?? [];
+        expect(left).to.have.deep.members([node('poll/-'), ...whole.slice(-2)]);
+        expect(await store.readResults(a)).to.have.deep.members(results.slice(-2));
+        expect((await store.readEvents(a, 1, 100)).items.map(({ seq }) => seq)).to.deep.equal(
+          Array.from({ length: 25 }, (_, index) => index + 1),
+        );
+        await store.commit(commit(a, { dropNodes: keys }));
+        expect((await store.load(a))?.nodes).to.deep.equal([node('poll/-')]);
+        expect(await store.readResults(a)).to.deep.equal([]);
+      });
+
+      it('may hold the whole life of an execution, from Pending to its end', async () => {
+        await store.createExecution(newExecution({ id: b, status: 'Pending' }));
+        const keys = Array.from({ length: 32 }, (_, index) => `n${index + 1}/-`);
+        const nodes = keys.map((key) =>
+          node(key, {
+            type: 'set',
+            where: 'engine',
+            status: 'Complete',
+            machine: null,
+            hasOutput: true,
+            endedAtMs: T0 + 9,
+          }),
+        );
+        const results = keys.map((key, index) => result(b, key, `${index} ${'x'.repeat(8_000)}`));
+        const events = [
+          event(2, 'execution.started'),
+          ...keys.flatMap((_, index) => [
+            event(3 + 2 * index, 'node.started', { node: `n${index + 1}`, attempt: 1 }),
+            event(4 + 2 * index, 'node.completed', { node: `n${index + 1}`, attempt: 1 }),
+          ]),
+          event(67, 'execution.completed'),
+        ];
+        const life = finalCommit(b, {
+          header: { status: 'Complete', startedAtMs: T0 + 1, endedAtMs: T0 + 9, outputs: { n32: 1 }, machine: null },
+          nodes,
+          results,
+          events,
+        });
+        expect(await store.commit(life)).to.deep.equal({ kind: 'committed' });
+        const loaded = await store.load(b);
+        expect(loaded?.header).to.deep.include({
+          status: 'Complete',
+          startedAtMs: T0 + 1,
+          v: 1,
+          seq: 67,
+          machine: null,
+        });
+        expect(loaded?.header.owner.epoch).to.equal(2);
+        expect(loaded?.nodes).to.have.deep.members(nodes);
+        expect((await store.readEvents(b, 2, 100)).items).to.deep.equal(events);
+        expect(await store.readResults(b)).to.have.deep.members(results);
+        expect(await store.readOutputs([b])).to.deep.equal([{ n32: 1 }]);
+        expect(await store.requestStop(b, intent)).to.deep.equal({ kind: 'ended', status: 'Complete' });
+      });
+
       it('can be repeated until the next one, and is applied once', async () => {
         const given = commit(a, { nodes: [node('scan/-')], events: [event(2)], creates: [newExecution({ id: b })] });
         await store.commit(given);

@@ -100,7 +100,7 @@ nodes:
   right: { type: fail, continueOnError: true, needs: [fork], with: { message: no } }
   skipped: { type: set, needs: [left], if: "false", with: { value: 1 } }
   after: { type: set, needs: [skipped], with: { value: 1 } }
-  poll: { type: while, needs: [right], condition: "iter.index < 2", maxIterations: 9, body: { a: { type: set, with: { value: 1 } } } }
+  join: { type: set, needs: [after, right], with: { value: 1 } }
 `);
     expect(await rig.told(id)).to.deep.equal([
       'execution.created',
@@ -113,15 +113,9 @@ nodes:
       'node.skipped skipped',
       'node.started after',
       'node.failed right',
-      'node.started poll',
       'node.completed after',
-      'iteration.started poll',
-      'node.started poll/a [0]',
-      'node.completed poll/a [0]',
-      'iteration.started poll',
-      'node.started poll/a [1]',
-      'node.completed poll/a [1]',
-      'node.completed poll',
+      'node.started join',
+      'node.completed join',
       'execution.completed',
     ]);
     expect(commitsOf(id)).to.have.length(1);
@@ -239,14 +233,37 @@ nodes:
     );
     expect(await rig.output(id, 'b')).to.equal(100_000);
     expect(commitsOf(id).map(({ results }) => results.length)).to.deep.equal([1, 1]);
+    let reads = 0;
+    rig.gate.intervene = ({ method }) => {
+      if (method === 'readResult') reads += 1;
+      return undefined;
+    };
     rig.work.complete('c');
     await rig.settle();
     // By now it is out of memory.
+    expect(reads).to.equal(1);
     expect(await rig.output(id, 'd')).to.equal(100_000);
   });
 
   describe('of a loop', () => {
     const keys = ({ nodes }: Commit): string[] => nodes.map(({ key }) => key);
+
+    it('tell of each iteration, in order', async () => {
+      const id = await rig.run(loop('iter.index < 2'));
+      expect(await rig.told(id)).to.deep.equal([
+        'execution.created',
+        'execution.started',
+        'node.started poll',
+        ...[0, 1].flatMap((index) => [
+          'iteration.started poll',
+          `node.started poll/a [${index}]`,
+          `node.completed poll/a [${index}]`,
+        ]),
+        'node.completed poll',
+        'execution.completed',
+      ]);
+      expect(commitsOf(id)).to.have.length(1);
+    });
 
     it('share commits, each of a bounded number', async () => {
       const id = await rig.run(loop('iter.index < 1000'));
@@ -297,6 +314,19 @@ nodes:
       });
       const told = await rig.told(id);
       expect(told.filter((line) => line.startsWith('node.completed poll/a'))).to.have.length(1000);
+    });
+
+    it('drop what was there before a crash, with the iteration that it ended', async () => {
+      const body = 'type: hold, if: "iter.index == 0", trigger: go';
+      const id = await rig.run(loop('iter.index < 6', body));
+      rig = await rig.crash();
+      const sent = rig.engine.trigger(id, 'go', 'now');
+      await rig.settle();
+      await sent;
+      expect((await rig.record(id)).status).to.equal('Complete');
+      const rows = (await rig.store.load(id))?.nodes.map(({ key }) => key);
+      expect(rows).to.have.members(['poll/-', 'poll/a/4@1', 'poll/a/5@1']);
+      expect(await rig.store.readResults(id)).to.have.length(1);
     });
 
     for (const [what, body] of [
