@@ -104,8 +104,8 @@ export const mutants: Mutant[] = [
       },
       {
         file: HOST,
-        text: 'this.header.stop = intent;\n      if (this.#unsaved()) this.#reload(path);\n      else this.beginStop(path);',
-        by: 'this.header.stop = intent;\n      this.beginStop(path);',
+        text: 'if (this.#unsaved() || isOffered) this.#reload(path);\n      else this.beginStop(path);',
+        by: 'this.beginStop(path);',
       },
     ],
   },
@@ -143,8 +143,8 @@ export const mutants: Mutant[] = [
     'work-after-commit',
     'work begins before its start is durable',
     HOST,
-    'this.#commit(commit, effects, 0);',
-    'for (const { slot } of effects) this.#beginWork(slot);\n    this.#commit(commit, [], 0);',
+    'this.#commit({ commit, effects, big }, 0);',
+    'for (const { slot } of effects) this.#beginWork(slot);\n    this.#commit({ commit, effects: [], big }, 0);',
   ),
   mutant(
     'told-after-commit',
@@ -157,7 +157,7 @@ export const mutants: Mutant[] = [
     'commit-retry',
     'a commit that was not answered is not tried again',
     HOST,
-    'if (!this.over && actor === this.actor && this.#committing) this.#commit(commit, effects, tries + 1);',
+    'if (!this.over && actor === this.actor && this.#committing) this.#commit(sent, tries + 1);',
     '',
   ),
   mutant(
@@ -209,8 +209,8 @@ export const mutants: Mutant[] = [
     'unlisted',
     'a task whose push was lost is waited for',
     DISPATCHER,
-    'if (entry.unlisted > 1) this.#gone(id, entry);',
-    '',
+    'if (entry.unlisted <= 1) continue;',
+    'continue;',
   ),
   mutant(
     'worker-lease',

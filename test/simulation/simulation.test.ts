@@ -2,6 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { prepareModules } from './modules.ts';
+import { mutants } from './mutants.ts';
 
 prepareModules();
 const { drawPlan } = await import('./plan.ts');
@@ -10,6 +11,7 @@ type Plan = ReturnType<typeof drawPlan>;
 
 const SEEDS = 2_000;
 const regressions = join(import.meta.dirname, 'regressions');
+const textOf = (file: string): string => readFileSync(join(import.meta.dirname, '..', '..', file), 'utf8');
 
 describe('a simulated world', function () {
   this.timeout(600_000);
@@ -31,6 +33,14 @@ describe('a simulated world', function () {
       if (faults.length > 0) failed.push(`seed ${seed}: ${faults[0]}`);
     }
     expect(failed, `${failed.length} seeds failed`).to.deep.equal([]);
+  });
+
+  it('finds the text of every guard that can be switched off, once', () => {
+    const lost = mutants.flatMap(({ name, rewrites }) =>
+      rewrites.filter(({ file, text }) => textOf(file).split(text).length !== 2).map(({ file }) => `${name}: ${file}`),
+    );
+    expect(mutants.length).to.be.at.least(20);
+    expect(lost).to.deep.equal([]);
   });
 
   for (const file of readdirSync(regressions).filter((name) => name.endsWith('.json'))) {
