@@ -201,6 +201,10 @@ export class ChildrenDriver {
       this.#host.workFailed(this.#slot, this.#attempt, this.#failure.error, this.#failure.errorCode, this.#retryable);
       return;
     }
+    if (this.total === 0) {
+      this.#host.workCompleted(this.#slot, this.#attempt, []);
+      return;
+    }
     const ids = this.#ids.map((id) => id ?? '');
     this.#host.env.store.readOutputs(ids).then(
       (outputs) => {

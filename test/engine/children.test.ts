@@ -87,9 +87,17 @@ describe('a foreach', () => {
     expect(await rig.children(id)).to.have.length(4);
   });
 
-  it('completes with an empty list', async () => {
+  it('completes with an empty list, and asks nothing of the store', async () => {
+    let reads = 0;
+    rig.gate.intervene = ({ method }) => {
+      if (method === 'readOutputs') reads += 1;
+      return undefined;
+    };
     const id = await rig.run(each('${{ [] }}'));
     expect(await rig.record(id)).to.deep.include({ status: 'Complete', outputs: { each: [] } });
+    expect(reads).to.equal(0);
+    // Its start is durable before it begins.
+    expect(rig.gate.commits.map(({ nodes }) => nodes[0]?.status)).to.deep.equal(['Running', 'Complete']);
   });
 
   it('refuses what is no list, and more than 10,000 items', async () => {
