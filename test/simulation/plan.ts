@@ -6,7 +6,17 @@ import type { Random } from '../../src/ports/ids.ts';
 import type { Json } from '../../src/wire.ts';
 import { pick } from '../support/workloads.ts';
 import { Streams } from './scheduler.ts';
-import { drawWorkflow, failingItems, holds, leaf, quickItems, slowItems, timed } from './workflows.ts';
+import {
+  drawWorkflow,
+  failingItems,
+  holds,
+  LATE_MS,
+  lateItems,
+  leaf,
+  quickItems,
+  slowItems,
+  timed,
+} from './workflows.ts';
 
 export interface Plan {
   seed: number;
@@ -286,8 +296,10 @@ function drawSpecial(random: Random, plan: Plan): void {
     if (random.next() < 0.5)
       plan.faults.push({ kind: 'replyLostUnapplied', engine, nth: 1, call: 'cluster.markDelivered' });
   } else if (draw < 0.13) {
-    nodes['many'] = { ...quickItems };
-    if (random.next() < 0.7) plan.faults.push({ kind: 'slowRead', engine, call: 'readOutputs', nth: 1, lateMs: 1_500 });
+    const late = random.next() < 0.5;
+    nodes['many'] = { ...(late ? lateItems : quickItems) };
+    const lateMs = late ? LATE_MS : 1_500;
+    if (random.next() < 0.7) plan.faults.push({ kind: 'slowRead', engine, call: 'readOutputs', nth: 1, lateMs });
   } else if (draw < 0.16) nodes['many'] = { ...slowItems };
   else if (draw < 0.2) {
     nodes['many'] = { ...failingItems };

@@ -123,6 +123,13 @@ export const quickItems: Node = {
   body: { it: { type: 'set', with: { value: '${{ item }}' } } },
 };
 
+/** Noticed to be over while the next try's children run, where the answer takes `LATE_MS`. */
+export const lateItems: Node = {
+  ...quickItems,
+  body: { it: { type: 'delay', with: { duration: '300ms' } } },
+};
+export const LATE_MS = 700;
+
 export const slowItems: Node = {
   type: 'foreach',
   items: '${{ [1, 2, 3, 4, 5] }}',
