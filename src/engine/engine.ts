@@ -113,6 +113,7 @@ interface Parked {
   verdict: Verdict | null;
   /** It has one of its workflow's `concurrency`. */
   hasPlace: boolean;
+  parent: HeaderRow['parent'];
 }
 
 class Engine implements EngineApi, HostEnvironment {
@@ -363,10 +364,13 @@ class Engine implements EngineApi, HostEnvironment {
     else siblings.add(id);
   }
 
-  #remove(host: ExecutionHost): void {
-    const { id, parent } = host.header;
+  #remove({ header: { id, parent } }: ExecutionHost): void {
     this.#hosts.delete(id);
     this.#trimmedAt.delete(id);
+    this.#leaveParent(id, parent);
+  }
+
+  #leaveParent(id: string, parent: HeaderRow['parent']): void {
     if (parent === null) return;
     const siblings = this.#childrenOf.get(parent.executionId);
     siblings?.delete(id);
@@ -867,9 +871,8 @@ class Engine implements EngineApi, HostEnvironment {
 
   endChildrenOf(slot: Slot, verdict: Verdict): void {
     for (const id of [...(this.#childrenOf.get(slot.host.header.id) ?? [])]) {
-      const child = this.#hosts.get(id);
-      const parent = child?.header.parent;
-      if (parent?.attempt === slot.attempt && isPlacedAt(slot, parent)) child?.abort(verdict);
+      const parent = (this.#hosts.get(id)?.header ?? this.#parked.get(id))?.parent;
+      if (parent?.attempt === slot.attempt && isPlacedAt(slot, parent)) this.endChild(id, verdict);
     }
   }
 
@@ -1391,10 +1394,11 @@ class Engine implements EngineApi, HostEnvironment {
       const atMs = host.parkedUntilMs();
       if (atMs === null || atMs - this.clock.nowMs() < PARK_MS || this.#hosts.get(id) !== host) continue;
       const { hasPlace } = host;
+      const { parent } = host.header;
       host.park();
       this.#hosts.delete(id);
       const timer = Number.isFinite(atMs) ? this.timers.at(atMs, () => this.#wake(id)) : null;
-      this.#parked.set(id, { timer, waking: null, stopPath: 'local', verdict: null, hasPlace });
+      this.#parked.set(id, { timer, waking: null, stopPath: 'local', verdict: null, hasPlace, parent });
     }
   }
 
@@ -1416,7 +1420,10 @@ class Engine implements EngineApi, HostEnvironment {
     const host = gone ? null : await this.#adopt(stored, false);
     this.#parked.delete(id);
     if (parked.timer !== null) this.timers.cancel(parked.timer);
-    if (host === null) return;
+    if (host === null) {
+      if (!this.#hosts.has(id)) this.#leaveParent(id, parked.parent);
+      return;
+    }
     host.hasPlace = parked.hasPlace;
     this.#admission.recount(host);
     if (host.header.stop !== null) host.beginStop(parked.stopPath);

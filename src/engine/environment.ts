@@ -77,7 +77,7 @@ export interface HostEnvironment extends EnginePorts {
     place: { item: unknown; itemIndex: number } | null,
   ): Promise<ChildOutcome>;
   endChild(executionId: string, verdict: Verdict): void;
-  /** Those of this attempt that are in memory: after a restart it may have ended before it found them. */
+  /** Those of this attempt that are here: after a restart it may have ended before it found them. */
   endChildrenOf(slot: Slot, verdict: Verdict): void;
   /** The node of the parent that started this execution, for expressions of a foreach's body. */
   parentSlot(host: ExecutionHost): Slot | null;

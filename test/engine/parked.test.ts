@@ -1,7 +1,13 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
+import { createMemoryStore, type MemoryStore } from '../../src/adapters/memory/store.ts';
+import { createSqliteStore } from '../../src/adapters/sqlite/store.ts';
 import { Admission } from '../../src/engine/admission.ts';
 import type { ExecutionHost } from '../../src/engine/execution-host.ts';
-import { closeRigs, FakeLink, openRig, type Rig } from '../support/engine.ts';
+import { closeRigs, FakeLink, openRig, type Rig, type RigOptions } from '../support/engine.ts';
+import { Engines } from '../support/engine-rigs.ts';
 
 const holds = (keys = ''): string =>
   `{ name: holds, ${keys} nodes: { a: { type: hold, trigger: go }, b: { type: hold, trigger: on } } }`;
@@ -56,6 +62,76 @@ describe('an execution that left memory', () => {
     await rig.engine.trigger(id, 'go', 1);
     await rig.settle();
     expect(await rig.statuses(id)).to.deep.equal({ a: 'Complete', b: 'Held' });
+  });
+});
+
+describe('a child that left memory', () => {
+  afterEach(closeRigs);
+
+  const child =
+    '{ name: inner, nodes: { wait: { type: delay, with: { duration: 15s } }, deep: { type: hold, needs: [wait], trigger: go } } }';
+  const parent =
+    '{ name: outer, nodes: { sub: { type: workflow, timeout: 60s, with: { workflow: inner } }, other: { type: hold, trigger: go } } }';
+  const unread: RigOptions['intervene'] = ({ method }) => (method === 'listChildren' ? 'fail' : undefined);
+
+  for (const kind of ['memory', 'SQLite']) {
+    it(`ends with its parent's node, though that never found it after a restart (${kind})`, async () => {
+      const directory = mkdtempSync(join(tmpdir(), 'fullstop-parked-'));
+      const store = kind === 'memory' ? createMemoryStore() : createSqliteStore({ directory });
+      await store.open();
+      let rig = await openRig({ inner: store as MemoryStore });
+      /** What the engine wrote before this is answered before it. */
+      const pass = async (ms: number): Promise<void> => {
+        for (let left = ms; left > 0; left -= 500) {
+          await rig.advance(500);
+          for (let turn = 0; turn < 3; turn += 1) {
+            await store.putSetting('turn', left);
+            await rig.settle();
+          }
+        }
+      };
+      try {
+        await rig.save(child);
+        const id = await rig.run(parent);
+        await pass(500);
+        const [inner = ''] = await rig.children(id);
+        rig = await rig.crash(0, { intervene: unread });
+        await pass(58_500);
+        expect(rig.engine.metrics().live).to.include({ running: 1, parked: 1 });
+        expect(await rig.node(inner, 'deep')).to.include({ status: 'Held' });
+        await pass(3_000);
+        expect(await rig.node(id, 'sub')).to.include({ status: 'Failed', errorCode: 'FS_TIMEOUT' });
+        expect(await rig.record(inner)).to.deep.include({
+          status: 'Failed',
+          errorCode: 'FS_PARENT_ENDED',
+          stop: null,
+        });
+        expect((await rig.engine.previewStop(id))?.children).to.deep.equal([]);
+      } finally {
+        await rig.close();
+        await store.close();
+        rmSync(directory, { recursive: true });
+      }
+    });
+  }
+
+  it('ends so at the engine that took both over', async () => {
+    const engines = new Engines();
+    const first = await engines.start();
+    const second = await engines.start();
+    await engines.run(first, child);
+    const id = await engines.run(first, parent);
+    const [inner] = (await engines.store.listExecutions({ project: null, parent: id, limit: 9 })).items;
+    await engines.live(4_000);
+    const { intervene } = second.gate;
+    second.gate.intervene = (call) => (call.method === 'listChildren' ? 'fail' : intervene(call));
+    first.kill();
+    await engines.live(58_000);
+    expect((await engines.node(id, 'sub')).errorCode).to.equal('FS_TIMEOUT');
+    const stored = await engines.store.getHeader(inner?.id ?? '');
+    expect(stored?.owner.engine).to.equal(second.engine.id);
+    expect(stored).to.include({ status: 'Failed', errorCode: 'FS_PARENT_ENDED' });
+    await engines.close();
   });
 });
 
