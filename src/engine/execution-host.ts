@@ -599,15 +599,17 @@ export class ExecutionHost implements ExecutionEdge {
   #prepareAgain(slot: Slot, then: () => void, otherwise: () => void = () => undefined): void {
     const fail = (error: unknown): void => {
       otherwise();
-      if (slot.actor !== null && !slot.settled) {
-        this.deliver(slot, {
-          type: 'work.failed',
-          error: messageOf(error),
-          errorCode: 'FS_EXPRESSION',
-          retryable: false,
-          atMs: this.env.clock.nowMs(),
-        });
-      }
+      const verdict: Verdict = { error: messageOf(error), errorCode: 'FS_EXPRESSION' };
+      this.enter(() => {
+        if (slot.actor === null || slot.settled) return;
+        // Without its `with` there is no other try.
+        if (slot.stage === 'backingOff') this.deliver(slot, { type: 'execution.end', verdict });
+        else {
+          // What it started may go on: a task at a worker, children.
+          if (slot.stage === 'running') this.abandonWork(slot);
+          this.deliver(slot, { type: 'work.failed', ...verdict, retryable: false, atMs: this.env.clock.nowMs() });
+        }
+      });
     };
     try {
       settle(

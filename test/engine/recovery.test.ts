@@ -1,6 +1,9 @@
 import { expect } from 'chai';
+import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
+import { FullstopError } from '../../src/errors.ts';
+import type { Expressions } from '../../src/ports/expressions.ts';
 import type { Task, WorkReport } from '../../src/ports/work.ts';
-import { closeRigs, openRig, type Rig } from '../support/engine.ts';
+import { closeRigs, FakeLink, openRig, type Rig } from '../support/engine.ts';
 
 const MARKER = 'workflow stopped by user';
 const done = (output: unknown): WorkReport => ({ kind: 'completed', output });
@@ -524,6 +527,60 @@ nodes:
     await rig.settle();
     expect(await rig.record(child)).to.include({ status: 'Failed', errorCode: 'FS_PARENT_ENDED' });
     expect(await rig.node(id, 'sub')).to.include({ status: 'Running', attempt: 1 });
+  });
+
+  /** An expression thread that was too slow this time, for whatever names `nodes.x`. */
+  const slow = (): Expressions => {
+    const inner = createExpressions();
+    return {
+      evaluate: inner.evaluate.bind(inner),
+      close: () => inner.close(),
+      render: (template, scope) =>
+        JSON.stringify(template).includes('nodes.x')
+          ? Promise.reject(new FullstopError('FS_EXPRESSION', 'ended after 200 ms'))
+          : inner.render(template, scope),
+    };
+  };
+
+  it('ends children whose node cannot be prepared again', async () => {
+    let rig = await openRig();
+    const id = await rig.run(
+      '{ name: each, nodes: { x: { type: set, with: { value: [1, 2] } }, each: { type: foreach, needs: [x], items: "${{ nodes.x.output }}", body: { deep: { type: http, with: { url: "http://deep/" } } } }, other: { type: hold, trigger: go } } }',
+    );
+    rig = await rig.crash(0, { expressions: slow() });
+    await rig.advance(1_000);
+    expect(await rig.node(id, 'each')).to.include({ status: 'Failed', errorCode: 'FS_EXPRESSION' });
+    for (const child of await rig.children(id))
+      expect(await rig.record(child)).to.include({ status: 'Failed', errorCode: 'FS_PARENT_ENDED' });
+    expect(rig.work.running).to.deep.equal([]);
+  });
+
+  it('ends a task at a worker whose node cannot be prepared again', async () => {
+    let rig = await openRig({ slots: 0 });
+    const worker = new FakeLink();
+    await worker.connect(rig);
+    const id = await rig.run(
+      '{ name: task, nodes: { x: { type: set, with: { value: 7 } }, a: { type: http, needs: [x], with: { url: "http://a/${{ nodes.x.output }}" } } } }',
+    );
+    expect([...worker.held.keys()]).to.deep.equal([`${id}/a/-/1`]);
+    rig = await rig.crash(0, { expressions: slow() });
+    await worker.connect(rig);
+    await rig.live(2_000, worker);
+    expect(await rig.node(id, 'a')).to.include({ status: 'Failed', errorCode: 'FS_EXPRESSION' });
+    expect([...worker.cancelled, ...worker.beat()]).to.include(`${id}/a/-/1`);
+  });
+
+  it('fails a node between tries that cannot be prepared again', async () => {
+    let rig = await openRig();
+    const id = await rig.run(
+      '{ name: tries, nodes: { x: { type: set, with: { value: 7 } }, a: { type: http, needs: [x], retry: { attempts: 2, backoff: 10s }, with: { url: "http://a/${{ nodes.x.output }}" } } } }',
+    );
+    rig.work.fail('a');
+    await rig.settle();
+    rig = await rig.crash(0, { expressions: slow() });
+    await rig.advance(10_000);
+    expect(rig.work.started).to.deep.equal([]);
+    expect(await rig.node(id, 'a')).to.include({ status: 'Failed', errorCode: 'FS_EXPRESSION', attempt: 1 });
   });
 
   it('does not begin a queued child whose parent ended', async () => {
