@@ -1141,7 +1141,11 @@ class Engine implements EngineApi, HostEnvironment {
     }
     const trigger = { id: this.ids.next(), executionId: id, name, payload, atMs: this.clock.nowMs() };
     const isHere = this.#isHere(id);
-    const outcome = await this.store.putTrigger(trigger, isHere);
+    const outcome = await this.store.putTrigger(trigger, isHere).catch((error: unknown) => {
+      // It may be stored, and as one that its owner has in hand.
+      if (isHere && hasCode(error, 'FS_UNAVAILABLE')) this.#lookForTrigger(trigger, 1_000);
+      throw error;
+    });
     switch (outcome.kind) {
       case 'missing':
         throw new FullstopError('FS_NOT_FOUND', `no execution ${id}`);
@@ -1152,12 +1156,33 @@ class Engine implements EngineApi, HostEnvironment {
       case 'conflict':
         throw new FullstopError('FS_CONFLICT', `another payload of trigger "${name}" waits already`);
       case 'duplicate':
+        // Whoever stored it may not have been told so.
+        this.#tellTriggered({ ...trigger, id: outcome.id }, isHere);
         return { duplicate: true };
       case 'stored':
-        if (isHere || this.#duties === null) this.#triggered(trigger);
-        else this.bus.tell({ kind: 'execution.triggered', executionId: id });
+        this.#tellTriggered(trigger, isHere);
         return { duplicate: false };
     }
+  }
+
+  #tellTriggered(trigger: TriggerRow, isHere: boolean): void {
+    if (isHere || this.#duties === null) this.#triggered(trigger);
+    else this.bus.tell({ kind: 'execution.triggered', executionId: trigger.executionId });
+  }
+
+  /** The answer to its write was lost. `delayMs`: until the next look, as of an execution that was created so. */
+  #lookForTrigger(trigger: TriggerRow, delayMs: number): void {
+    this.timers.after(delayMs, () => {
+      if (this.#closed || !this.#isHere(trigger.executionId)) return;
+      this.store.load(trigger.executionId).then(
+        (stored) => {
+          if (stored?.triggers.some(({ id }) => id === trigger.id) === true) this.#triggered(trigger);
+          else if (stored?.header.endedAtMs === null && delayMs <= LATE_WRITE_MS)
+            this.#lookForTrigger(trigger, delayMs * 2);
+        },
+        () => this.#lookForTrigger(trigger, delayMs),
+      );
+    });
   }
 
   #triggered(trigger: TriggerRow): void {

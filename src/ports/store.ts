@@ -221,8 +221,8 @@ export interface TriggerRow {
 
 export type TriggerOutcome =
   | { kind: 'stored' }
-  /** The same name and payload wait unconsumed. */
-  | { kind: 'duplicate' }
+  /** The same name and payload wait unconsumed, under this id. */
+  | { kind: 'duplicate'; id: string }
   /** Another payload of this name waits unconsumed. */
   | { kind: 'conflict' }
   | { kind: 'missing' }

@@ -620,7 +620,7 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         expect(await store.putTrigger(trigger)).to.deep.equal({ kind: 'stored' });
         expect((await store.load(a))?.triggers).to.deep.equal([trigger]);
         const sameInOtherOrder = { ...trigger, id: 't2', payload: { n: 1, by: 'ada' } };
-        expect(await store.putTrigger(sameInOtherOrder)).to.deep.equal({ kind: 'duplicate' });
+        expect(await store.putTrigger(sameInOtherOrder)).to.deep.equal({ kind: 'duplicate', id: 't1' });
         expect(await store.putTrigger({ ...trigger, id: 't3', payload: null })).to.deep.equal({ kind: 'conflict' });
         expect(await store.putTrigger({ ...trigger, id: 't4', name: 'other' })).to.deep.equal({ kind: 'stored' });
         await store.commit(commit(a, { consumedTriggers: ['t1'] }));

@@ -187,6 +187,28 @@ describe('between several engines', () => {
       expect(await header(created)).to.include({ status: 'Complete' });
     });
 
+    it('whose answer its owner lost is taken, whoever hears of it again', async () => {
+      const id = await engines.run(a, HELD);
+      silence();
+      a.gate.intervene = ({ method }) => (method === 'putTrigger' ? 'lose' : undefined);
+      expect(await a.engine.trigger(id, 'go', 5).catch(({ code }) => code)).to.equal('FS_UNAVAILABLE');
+      expect(await b.engine.trigger(id, 'go', 5)).to.deep.equal({ duplicate: true });
+      await engines.live(2_000);
+      expect(await header(id)).to.include({ status: 'Complete' });
+    });
+
+    it('that was stored by one who could not tell is told of with its repeat', async () => {
+      const id = await engines.run(a, HELD);
+      engines.hub.fateOf = () => 'lost';
+      await b.engine.trigger(id, 'go', 5);
+      await engines.settle();
+      expect(await header(id)).to.include({ status: 'Running' });
+      engines.hub.fateOf = () => 'told';
+      expect(await b.engine.trigger(id, 'go', 5)).to.deep.equal({ duplicate: true });
+      await engines.settle();
+      expect(await header(id)).to.include({ status: 'Complete' });
+    });
+
     it('wakes what is parked elsewhere', async () => {
       const id = await engines.run(a, HELD);
       await engines.live(15_000);

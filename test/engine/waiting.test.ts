@@ -90,6 +90,45 @@ describe('a hold', () => {
     expect(await rig.output(id, 't')).to.equal('sooner');
   });
 
+  /** The store takes the next trigger, and its answer is lost. */
+  function loseAnswer(): void {
+    rig.gate.intervene = ({ method }) => {
+      if (method !== 'putTrigger') return undefined;
+      rig.gate.intervene = () => undefined;
+      return 'lose';
+    };
+  }
+
+  it('takes a trigger whose answer was lost when it is sent again', async () => {
+    const id = await rig.run('{ name: h, nodes: { a: { type: hold, trigger: go } } }');
+    loseAnswer();
+    expect(await send(rig, id, 'go', 1)).to.equal('FS_UNAVAILABLE');
+    expect(await rig.statuses(id)).to.deep.equal({ a: 'Held' });
+    expect(await send(rig, id, 'go', 1)).to.deep.equal({ duplicate: true });
+    expect((await rig.record(id)).outputs).to.deep.equal({ a: 1 });
+  });
+
+  it('takes a trigger whose answer was lost, and that is not sent again', async () => {
+    const id = await rig.run('{ name: h, nodes: { a: { type: hold, trigger: go } } }');
+    loseAnswer();
+    expect(await send(rig, id, 'go', 1)).to.equal('FS_UNAVAILABLE');
+    await rig.advance(1_500);
+    expect((await rig.record(id)).outputs).to.deep.equal({ a: 1 });
+  });
+
+  it('takes a trigger once whose answer was lost, however often it hears of it', async () => {
+    const id = await rig.run(
+      '{ name: h, nodes: { w: { type: http, with: { url: "http://w/" } }, a: { type: hold, needs: [w], trigger: go }, b: { type: hold, needs: [a], trigger: go } } }',
+    );
+    loseAnswer();
+    expect(await send(rig, id, 'go', 1)).to.equal('FS_UNAVAILABLE');
+    expect(await send(rig, id, 'go', 1)).to.deep.equal({ duplicate: true });
+    expect(await send(rig, id, 'go', 1)).to.deep.equal({ duplicate: true });
+    rig.work.complete('w');
+    await rig.advance(120_000);
+    expect(await rig.statuses(id)).to.deep.equal({ w: 'Complete', a: 'Complete', b: 'Held' });
+  });
+
   it('keeps a trigger whose commit the store refuses for a while', async () => {
     const id = await rig.run('{ name: h, nodes: { a: { type: hold, trigger: go } } }');
     rig.gate.intervene = ({ method }) => (method === 'commit' ? 'fail' : undefined);

@@ -223,7 +223,8 @@ class MemoryExecutionStore implements MemoryStore {
         if (delivered) entry.delivered.add(trigger.id);
         return { kind: 'stored' };
       }
-      return { kind: isDeepStrictEqual(waiting.payload, trigger.payload) ? 'duplicate' : 'conflict' };
+      if (!isDeepStrictEqual(waiting.payload, trigger.payload)) return { kind: 'conflict' };
+      return { kind: 'duplicate', id: waiting.id };
     });
   }
 

@@ -263,7 +263,8 @@ export class MongoExecutionStore implements ExecutionStore {
       throw new FullstopError('FS_UNAVAILABLE', `trigger ${name} of ${executionId} met another one: try again`);
     }
     const read = await this.#texts.reader([waiting.payload]);
-    return { kind: isDeepStrictEqual(JSON.parse(read(waiting.payload)), JSON.parse(text)) ? 'duplicate' : 'conflict' };
+    if (!isDeepStrictEqual(JSON.parse(read(waiting.payload)), JSON.parse(text))) return { kind: 'conflict' };
+    return { kind: 'duplicate', id: waiting.id };
   }
 
   putReceipt(receipt: ReceiptRow, ifRevision: number): Promise<'stored' | 'changed' | 'live' | 'missing'> {

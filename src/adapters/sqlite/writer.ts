@@ -274,9 +274,13 @@ export class Writer {
     if (row === undefined) return { kind: 'missing' };
     const [n, status] = row;
     if (status >= LIVE) return { kind: 'ended', status: statusOf(status) };
-    const waiting = this.#query<[string]>('SELECT payload FROM triggers WHERE n = ? AND name = ?').get(n, name);
+    const waiting = this.#query<[string, string]>('SELECT id, payload FROM triggers WHERE n = ? AND name = ?').get(
+      n,
+      name,
+    );
     if (waiting !== undefined) {
-      return { kind: isDeepStrictEqual(JSON.parse(waiting[0]), JSON.parse(payload)) ? 'duplicate' : 'conflict' };
+      if (!isDeepStrictEqual(JSON.parse(waiting[1]), JSON.parse(payload))) return { kind: 'conflict' };
+      return { kind: 'duplicate', id: waiting[0] };
     }
     this.#query('INSERT INTO triggers (n, id, name, payload, at) VALUES (?,?,?,?,?)').run(n, id, name, payload, atMs);
     return { kind: 'stored' };
