@@ -375,6 +375,7 @@ class Engine implements EngineApi, HostEnvironment {
     const siblings = this.#childrenOf.get(parent.executionId);
     siblings?.delete(id);
     if (siblings?.size === 0) this.#childrenOf.delete(parent.executionId);
+    this.#hosts.get(parent.executionId)?.childLeft();
   }
 
   async drain(drainMs: number): Promise<void> {
@@ -870,10 +871,20 @@ class Engine implements EngineApi, HostEnvironment {
   }
 
   endChildrenOf(slot: Slot, verdict: Verdict): void {
-    for (const id of [...(this.#childrenOf.get(slot.host.header.id) ?? [])]) {
+    for (const id of this.#idsOfChildren(slot)) this.endChild(id, verdict);
+  }
+
+  hasChildrenOf(slot: Slot): boolean {
+    return this.#idsOfChildren(slot).length > 0;
+  }
+
+  #idsOfChildren(slot: Slot): string[] {
+    const ids = this.#childrenOf.get(slot.host.header.id);
+    if (ids === undefined) return [];
+    return [...ids].filter((id) => {
       const parent = (this.#hosts.get(id)?.header ?? this.#parked.get(id))?.parent;
-      if (parent?.attempt === slot.attempt && isPlacedAt(slot, parent)) this.endChild(id, verdict);
-    }
+      return parent?.attempt === slot.attempt && isPlacedAt(slot, parent);
+    });
   }
 
   followUp(host: ExecutionHost, failure: Verdict): Promise<NewExecution | null> | null {

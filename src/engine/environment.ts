@@ -79,6 +79,8 @@ export interface HostEnvironment extends EnginePorts {
   endChild(executionId: string, verdict: Verdict): void;
   /** Those of this attempt that are here: after a restart it may have ended before it found them. */
   endChildrenOf(slot: Slot, verdict: Verdict): void;
+  /** Whether children of this attempt are here, and so have not ended. */
+  hasChildrenOf(slot: Slot): boolean;
   /** The node of the parent that started this execution, for expressions of a foreach's body. */
   parentSlot(host: ExecutionHost): Slot | null;
   /** `input`, `execution` and the item as the expressions of this execution see them. */

@@ -803,6 +803,8 @@ export class ExecutionHost implements ExecutionEdge {
 
   #wake(slot: Slot): void {
     if (this.env.draining() && slot.stage !== 'waiting' && slot.stage !== 'held') return;
+    slot.awaitsChildren = slot.stage === 'backingOff' && this.env.hasChildrenOf(slot);
+    if (slot.awaitsChildren) return;
     this.enter(() => {
       const dueAtMs = slot.actor?.getSnapshot().context.dueAtMs ?? null;
       const { run } = slot.node.type;
@@ -1068,6 +1070,11 @@ export class ExecutionHost implements ExecutionEdge {
   childEnded(end: ChildEnd): void {
     if (this.stopReport?.childEnded(end.id, end.status) === true && this.over) this.env.receiptChanged(this);
     for (const slot of this.live) if (slot.children?.running.has(end.id) === true) slot.children.ended(end);
+  }
+
+  /** A child is not here any more: a try may have waited for the last of the one before. */
+  childLeft(): void {
+    for (const slot of this.live) if (slot.awaitsChildren) this.#wake(slot);
   }
 
   /** A child that was being created when its node ended. */
@@ -1341,8 +1348,15 @@ export class ExecutionHost implements ExecutionEdge {
   /** Ends it early for another reason: its timeout, or its parent's node. */
   abort(verdict: Verdict): void {
     if (this.over || this.header.stop !== null) return;
+    const wasResting = this.#resting;
     this.#goesOn();
-    this.enter(() => this.send({ type: 'execution.abort', verdict }, null));
+    this.enter(() => {
+      this.send({ type: 'execution.abort', verdict }, null);
+      if (!wasResting) return;
+      // Told before a restart.
+      for (const slot of [...this.live])
+        if (slot.stage === 'aborting' && !this.#desk.has(slot.attemptId)) this.#taskGone(slot);
+    });
     this.#armGrace();
   }
 

@@ -104,6 +104,8 @@ export class Slot implements NodeEdge {
   /** Log events of this attempt. */
   logs = 0;
   children: ChildrenDriver | null = null;
+  /** Its next try is due, and children of the last are ending. */
+  awaitsChildren = false;
   #childCounts: Json = null;
 
   constructor(host: ExecutionHost, scope: Scope, node: CompiledNode) {

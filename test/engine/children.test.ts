@@ -87,6 +87,70 @@ describe('a foreach', () => {
     expect(await rig.children(id)).to.have.length(4);
   });
 
+  describe('that timed out', () => {
+    const timed = each('${{ [1, 2] }}', 'timeout: 10s, retry: { attempts: 2, backoff: 1s },');
+
+    it('begins its next try when the children of the last have ended', async () => {
+      const id = await rig.run(timed);
+      rig.work.ignoreAborts = true;
+      await rig.advance(13_000);
+      expect(rig.work.running).to.have.length(2);
+      expect(await rig.node(id, 'each')).to.include({ status: 'Running', attempt: 1 });
+      const [first = '', second = ''] = rig.work.running;
+      rig.work.answer(first, { kind: 'aborted', outcome: 'aborted' });
+      await rig.settle();
+      expect(rig.work.started).to.have.length(2);
+      rig.work.answer(second, { kind: 'aborted', outcome: 'aborted' });
+      await rig.settle();
+      expect(rig.work.started).to.have.length(4);
+      // The try has its time from its own start.
+      await rig.advance(9_900);
+      for (const running of rig.work.running) rig.work.complete(running, 1);
+      await rig.settle();
+      expect((await rig.record(id)).outputs).to.deep.equal({ each: [{ a: 1 }, { a: 1 }] });
+    });
+
+    it('waits for them no longer than the grace, and not at all where they ended within the backoff', async () => {
+      const id = await rig.run(timed);
+      rig.work.ignoreAborts = true;
+      await rig.advance(15_000);
+      expect(await rig.node(id, 'each')).to.include({ attempt: 2 });
+      rig.work.ignoreAborts = false;
+      const prompt = await rig.start('f');
+      await rig.advance(10_999);
+      expect(await rig.node(prompt, 'each')).to.include({ attempt: 1 });
+      await rig.advance(1);
+      expect(await rig.node(prompt, 'each')).to.include({ attempt: 2 });
+    });
+
+    it('waits for them over a restart', async () => {
+      const id = await rig.run(timed);
+      rig.work.ignoreAborts = true;
+      await rig.advance(10_500);
+      rig = await rig.crash(1_000, { outlives: true });
+      await rig.advance(0);
+      expect(await rig.node(id, 'each')).to.include({ status: 'Running', attempt: 1 });
+      expect(rig.work.pursued.size).to.equal(2);
+      for (const report of rig.work.pursued.values()) report({ kind: 'aborted', outcome: 'aborted' });
+      await rig.advance(0);
+      expect(rig.work.started).to.have.length(2);
+    });
+
+    it('is stopped while it waits for them', async () => {
+      const id = await rig.run(timed);
+      rig.work.ignoreAborts = true;
+      await rig.advance(12_000);
+      await rig.stop(id);
+      await rig.advance(20_000);
+      expect(rig.work.started).to.have.length(2);
+      expect(await rig.node(id, 'each')).to.include({
+        status: 'Failed',
+        error: 'workflow stopped by user',
+        attempt: 1,
+      });
+    });
+  });
+
   it('completes with an empty list, and asks nothing of the store', async () => {
     let reads = 0;
     rig.gate.intervene = ({ method }) => {
