@@ -395,15 +395,21 @@ describe('tasks of several engines, between two looks', () => {
       expect(await outcomes(id)).to.deep.equal(['forced']);
     });
 
-    it('leave one engine to write the receipt', async () => {
+    /** A stop that finds one task at a worker of the owner, and one at an agent of another engine. */
+    const stopPair = async () => {
       const worker = await link(a);
       const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
       const id = await engines.run(a, pair);
-      const [site] = pushedTo(agent);
+      const [site = ''] = pushedTo(agent);
       await engines.stop(a, id);
+      return { id, worker, agent, site };
+    };
+
+    it('leave one engine to write the receipt', async () => {
+      const { id, worker, agent, site } = await stopPair();
       await engines.live(6_000, worker, agent);
       expect(await engines.receipt(id)).to.include({ unconfirmed: 1 });
-      expect(await agent.complete(site as string, 'late')).to.equal(true);
+      expect(await agent.complete(site, 'late')).to.equal(true);
       await engines.settle();
       await worker.report(idOf(id), { kind: 'aborted', outcome: 'forced' });
       await engines.live(6_000, worker, agent);
@@ -412,15 +418,11 @@ describe('tasks of several engines, between two looks', () => {
     });
 
     it('have one receipt, whoever writes into it at the same time', async () => {
-      const worker = await link(a);
-      const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
-      const id = await engines.run(a, pair);
-      const [site] = pushedTo(agent);
-      await engines.stop(a, id);
+      const { id, worker, agent, site } = await stopPair();
       await engines.live(6_000, worker, agent);
       // The engine of the agent counts its result, because the owner does not hear of it; the owner has its own to tell.
       silence();
-      await agent.complete(site as string, 'late');
+      await agent.complete(site, 'late');
       await engines.live(1_000, worker, agent);
       const gate = Promise.withResolvers<void>();
       intervene(a, 'putReceipt', { holdBefore: gate.promise });
@@ -452,13 +454,9 @@ describe('tasks of several engines, between two looks', () => {
     });
 
     it('leave the receipt of a stop to the commits of its owner until the end', async () => {
-      const worker = await link(a);
-      const agent = await link(b, { kind: 'agent', capabilities: ['agent:site'] });
-      const id = await engines.run(a, pair);
-      const [site] = pushedTo(agent);
-      await engines.stop(a, id);
+      const { id, worker, agent, site } = await stopPair();
       silence();
-      await agent.complete(site as string, 'late');
+      await agent.complete(site, 'late');
       // The owner waits for its own task, and was not told: who knows better waits until it has ended.
       await engines.live(4_000, worker, agent);
       expect(await engines.receipt(id)).to.include({ finalisedAt: null, lateResultsDiscarded: 0 });
