@@ -8,6 +8,18 @@ import { type Cli, type CommonOptions, clientConfig, exit, UsageError, unknownKe
 import { plain } from './terminal.ts';
 import { parseCount } from './values.ts';
 
+/** What a machine must have to offer a type of node. */
+const needs: Readonly<Record<string, string>> = {
+  ai: 'FULLSTOP_MODELS',
+  container: 'FULLSTOP_IMAGES and the socket of Docker or Podman',
+};
+
+/** For the end of a sentence; nothing where every machine can. */
+export function needsOf(type: string): string {
+  const need = needs[type];
+  return need === undefined ? '' : `, which needs ${need}`;
+}
+
 export interface WorkerProcess {
   url: string;
   key: string;

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { spell } from '../../src/cli/cli.ts';
 import { main } from '../../src/cli/main.ts';
 import { type Column, span, table } from '../../src/cli/table.ts';
 import type { Terminal } from '../../src/cli/terminal.ts';
@@ -767,6 +768,20 @@ describe('command line', () => {
   });
 
   describe('doctor', () => {
+    it('says what nobody offers, how to offer it, and what that needs', async () => {
+      server.handlers.health = () => ({ status: 'ok', missing: { container: 2, ai: 1, http: 1, 'agent:site': 1 } });
+      expect(await run('doctor', '--json')).to.equal(1);
+      const { checks } = JSON.parse(terminal.stdout) as { checks: { name: string; text: string }[] };
+      const remedies = checks.filter(({ name }) => name === 'workers').map(({ text }) => text.split(': start ')[1]);
+      const needs = [
+        'worker --capabilities container, which needs FULLSTOP_IMAGES and the socket of Docker or Podman',
+        'worker --capabilities ai, which needs FULLSTOP_MODELS',
+        'worker --capabilities http',
+        'agent --pool site --allow TOOLS',
+      ];
+      expect(remedies).to.deep.equal(needs.map(spell));
+    });
+
     it('exits 0 when all is well, and says where each value came from', async () => {
       server.handlers.health = () => ({ status: 'ok' });
       expect(await run('doctor')).to.equal(0);

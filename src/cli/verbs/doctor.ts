@@ -6,6 +6,7 @@ import { variableOf } from '../../model-settings.ts';
 import { type Cli, type CommonOptions, clientConfig, type Define, exit, spell } from '../cli.ts';
 import { type Column, count, table } from '../table.ts';
 import { paint, plain } from '../terminal.ts';
+import { needsOf } from '../worker-process.ts';
 
 /** How long MongoDB may take to be seen. */
 const MONGO_MS = 3_000;
@@ -103,7 +104,9 @@ function checkMissing(missing: Record<string, number>): Check[] {
   return Object.entries(missing).map(([capability, tasks]) => {
     const pool = capability.startsWith('agent:') ? capability.slice('agent:'.length) : null;
     const remedy =
-      pool === null ? spell(`worker --capabilities ${capability}`) : spell(`agent --pool ${pool} --allow TOOLS`);
+      pool === null
+        ? `${spell(`worker --capabilities ${capability}`)}${needsOf(capability)}`
+        : spell(`agent --pool ${pool} --allow TOOLS`);
     const waits = tasks === 1 ? 'waits' : 'wait';
     return {
       name: 'workers',

@@ -4,7 +4,15 @@ import { workerProtocol } from '../../worker/protocol.ts';
 import { type CommonOptions, type Define, spell, UsageError } from '../cli.ts';
 import { count } from '../table.ts';
 import { repeat } from '../values.ts';
-import { camelCase, parseNames, parseSlots, prepareProcess, shareSettings, workUntilTold } from '../worker-process.ts';
+import {
+  camelCase,
+  needsOf,
+  parseNames,
+  parseSlots,
+  prepareProcess,
+  shareSettings,
+  workUntilTold,
+} from '../worker-process.ts';
 
 interface Options extends CommonOptions {
   capabilities?: string;
@@ -21,12 +29,6 @@ export const workerSettings = shareSettings([
   'drainMs',
   'logLevel',
 ]);
-
-/** Why this machine may not offer what others can. */
-const needs: Readonly<Record<string, string>> = {
-  ai: ', which needs FULLSTOP_MODELS',
-  container: ', which needs FULLSTOP_IMAGES and the socket of Docker or Podman',
-};
 
 export const define: Define = (command, cli) => {
   command
@@ -73,7 +75,7 @@ A second one ends it at once.`,
         const unknown = offered.filter((type) => !all.has(type));
         if (unknown.length > 0) {
           throw new UsageError(
-            `--capabilities: expected some of ${[...all.keys()].join(', ')}, found ${unknown.map((type) => `${type}${needs[type] ?? ''}`).join(', ')}`,
+            `--capabilities: expected some of ${[...all.keys()].join(', ')}, found ${unknown.map((type) => `${type}${needsOf(type)}`).join(', ')}`,
           );
         }
         const process = await prepareProcess(cli, options, config.logLevel);
