@@ -95,8 +95,8 @@ export type Fault =
   | { kind: 'workerDeaf'; worker: number; atMs: number; forMs: number }
   | { kind: 'workerMoved'; worker: number; atMs: number }
   | { kind: 'resultLate' | 'resultDoubled'; worker: number; atMs: number; forMs: number }
-  /** This worker reports the result of a task that another one has. */
-  | { kind: 'resultForged'; worker: number; atMs: number };
+  /** This worker reports the result of a task that another one has; `ending`: of one that has been told to end. */
+  | { kind: 'resultForged'; worker: number; atMs: number; ending?: true };
 
 export type FaultKind = Fault['kind'];
 
@@ -212,12 +212,28 @@ export function drawPlan(seed: number, { engines: wanted }: PlanOptions = {}): P
       for (const engine of plan.engines) engine.types = [];
     }
   }
+  const { nodes: first } = plan.workflows[1] as { nodes: Record<string, unknown> };
+  for (const fault of plan.faults) {
+    if (fault.kind !== 'partitioned' || fault.from !== 'workers' || fault.forMs > 500) continue;
+    // It takes the word to end, and no heartbeat: of the first start, whose tasks are at the first engine's worker.
+    const stop = plan.load.find(({ kind }) => kind === 'stop');
+    const startedAtMs = plan.load[0]?.atMs ?? 0;
+    if (stop !== undefined) Object.assign(stop, { start: 0, atMs: startedAtMs + 500 });
+    Object.assign(fault, { engine: 0, to: true, atMs: startedAtMs + 480, forMs: 300 });
+    for (const engine of plan.engines) engine.types = [];
+    for (const name of ['w0', 'w1', 'w2']) first[name] = { type: 'http', with: { url: 'http://host/' } };
+  }
+  for (const fault of plan.faults) {
+    if (fault.kind !== 'resultForged' || fault.ending !== true) continue;
+    // Some containers take a while to end, at a worker.
+    for (const engine of plan.engines) engine.types = ['http'];
+    first['box'] = { type: 'container', with: { image: 'scanner' }, continueOnError: true };
+  }
   for (const fault of plan.faults) {
     if (fault.kind !== 'orphanLeft') continue;
     // Somebody has to leave one.
     for (const engine of plan.engines) engine.types = ['http', 'ai', 'container'];
-    const { nodes } = plan.workflows[1] as { nodes: Record<string, unknown> };
-    nodes['box'] = { type: 'container', with: { image: 'scanner' }, continueOnError: true };
+    first['box'] = { type: 'container', with: { image: 'scanner' }, continueOnError: true };
   }
   return plan;
 }
@@ -395,6 +411,6 @@ function drawFault(random: Random, plan: Plan): Fault {
     case 'resultDoubled':
       return { kind, worker, atMs, forMs: shortly() };
     case 'resultForged':
-      return { kind, worker, atMs };
+      return random.next() < 0.5 ? { kind, worker, atMs, ending: true } : { kind, worker, atMs };
   }
 }

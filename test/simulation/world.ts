@@ -795,7 +795,7 @@ export class World {
           if (worker !== null) worker.doubledUntilMs = untilMs;
           break;
         case 'resultForged':
-          if (worker !== null) this.#forge(worker, 20);
+          if (worker !== null) this.#forge(worker, fault.ending === true, 60);
           break;
         default:
           break;
@@ -804,21 +804,21 @@ export class World {
   }
 
   /** As soon as another worker of its engine has a task, and not for ever. */
-  #forge(worker: SimWorker, tries: number): void {
+  #forge(worker: SimWorker, ending: boolean, tries: number): void {
     if (tries === 0 || this.healed) return;
     const { process } = worker;
     const socket = this.engines.map(({ io }) => io?.socketOf(process) ?? null).find((one) => one !== null);
     for (const runs of socket == null ? [] : this.work.runs.values()) {
       const [run] = runs;
       if (run === undefined || run.endedAtMs !== null || run.process === process) continue;
-      if (!this.byProcess.has(run.process)) continue;
+      if (!this.byProcess.has(run.process) || (ending && run.abortedAtMs === null)) continue;
       const taskId = run.task.id;
       const report = { kind: 'completed', output: 'forged' };
       this.hit('resultForged');
       socket?.forge('task.result', { taskId, token: 'token-of-another', report }, () => undefined);
       return;
     }
-    this.scheduler.at(this.scheduler.nowMs + 100, () => this.#forge(worker, tries - 1));
+    this.scheduler.at(this.scheduler.nowMs + 100, () => this.#forge(worker, ending, tries - 1));
   }
 
   /** What no engine of ours would say: about things that are not there, or no longer. */
