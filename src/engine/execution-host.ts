@@ -22,7 +22,7 @@ import type { HostEnvironment } from './environment.ts';
 import { ExpressionData, isBig } from './expression-data.ts';
 import { iterationIndexes } from './identity.ts';
 import { chain, settle } from './maybe-promise.ts';
-import { discardActor, executionLogic } from './registry.ts';
+import { discardActor, executionLogic, nodeLogics } from './registry.ts';
 import { type Ready, Scope, Slot } from './slot.ts';
 import {
   hasLiveNodes,
@@ -275,7 +275,7 @@ export class ExecutionHost implements ExecutionEdge {
       value,
       context: { edge: slot, policy: slot.policy(), ...saved },
     });
-    slot.actor = createActor(nodeMachines[saved.mode], {
+    slot.actor = createActor(nodeLogics[saved.mode], {
       id: `node:${this.header.id}/${slot.key}`,
       parent: this.actor,
       snapshot,
@@ -569,7 +569,7 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #spawn(slot: Slot, mode: NodeMode, dueAtMs: number | null, failure: Verdict | null): void {
-    slot.actor = createActor(nodeMachines[mode], {
+    slot.actor = createActor(nodeLogics[mode], {
       id: `node:${this.header.id}/${slot.key}`,
       parent: this.actor,
       input: { edge: slot, policy: slot.policy(), mode, nowMs: this.env.clock.nowMs(), dueAtMs, failure },

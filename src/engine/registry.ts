@@ -1,5 +1,6 @@
 import type { ActorLogic, ActorSystem, AnyActorRef, AnyEventObject, Snapshot } from 'xstate';
 import { executionMachine } from '../../machines/execution.machine.ts';
+import { type NodeMode, nodeMachines } from '../../machines/node.machine.ts';
 
 /** The registry's own state never changes: its children are the executions, held in a Map by the engine. */
 const snapshot: Snapshot<undefined> = { status: 'active', output: undefined, error: undefined };
@@ -15,6 +16,13 @@ export const registryLogic: ActorLogic<Snapshot<undefined>, AnyEventObject, unde
   transition: (state) => state,
   getPersistedSnapshot: (state) => state,
 };
+
+/**
+ * A snapshot from `resolveState` is whole, without children and without actors in its context. XState would look
+ * for some in everything that the context refers to, and by its edge that is the workflow, the other nodes and the
+ * engine: for each node that is restored.
+ */
+const restoreSnapshot = { value: (restored: unknown) => restored };
 
 /**
  * The execution's chart, deaf to XState's own reports of its children's ends.
@@ -33,7 +41,13 @@ export const executionLogic: typeof executionMachine = Object.create(executionMa
       return executionMachine.transition(snapshot, event as never, scope);
     },
   },
+  restoreSnapshot,
 });
+
+/** The charts of nodes, for actors. */
+export const nodeLogics = Object.fromEntries(
+  Object.entries(nodeMachines).map(([mode, machine]) => [mode, Object.create(machine, { restoreSnapshot })]),
+) as Record<NodeMode, (typeof nodeMachines)[NodeMode]>;
 
 /** Ends an actor that is to leave no trace: no exit action, no event to anybody. */
 export function discardActor(actor: AnyActorRef): void {

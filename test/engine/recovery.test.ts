@@ -1,5 +1,7 @@
 import { expect } from 'chai';
+import { createActor } from 'xstate';
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
+import { executionLogic, nodeLogics } from '../../src/engine/registry.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
 import type { Task, WorkReport } from '../../src/ports/work.ts';
@@ -643,6 +645,17 @@ nodes:
     expect(await rig.statuses(id)).to.deep.equal({ a: 'Running', b: 'Pending' });
     expect(rig.errors.splice(0)).to.have.length(1);
     expect(rig.engine.describe().executions).to.deep.equal({ running: 0, pending: 0, parked: 0 });
+  });
+
+  it('costs a node the same in a large execution: nothing looks at all that it is part of', () => {
+    // Whoever searches what an actor's context refers to lists the keys of its edge.
+    const edge = new Proxy({}, { ownKeys: () => expect.fail('looked through the edge') });
+    for (const logic of [executionLogic, ...Object.values(nodeLogics)]) {
+      const [value] = Object.keys(logic.states);
+      const snapshot = logic.resolveState({ value, context: { edge } } as never);
+      const actor = createActor(logic, { snapshot } as never);
+      expect(actor.getSnapshot()).to.include({ status: 'active', value });
+    }
   });
 
   it('drains: starts nothing more, lets work end, marks no stop', async () => {
