@@ -47,6 +47,9 @@ function checkOrThrow(value: unknown, options: CheckOptions): Checked {
   return checked;
 }
 
+/** Of each type's own keys: to make one costs many times what it is used for. */
+const keySchemas = new Map<NodeType, z.ZodObject>();
+
 /** From here on the value has the shape of the schema. */
 function layOut(value: unknown, hash: string, { graph: outline, outputReads }: Checked): CompiledWorkflow {
   const workflow = value as Raw;
@@ -145,7 +148,12 @@ function layOutNode(outline: OutlineNode, outer: CompiledNode | null): CompiledN
 
 /** The type's own keys with their defaults; a duration `delay` becomes `delayMs`. */
 function layOutKeys(type: NodeType, raw: Raw): CompiledNode['keys'] {
-  const parsed = z.object(type.keys).parse(raw);
+  let schema = keySchemas.get(type);
+  if (schema === undefined) {
+    schema = z.object(type.keys);
+    keySchemas.set(type, schema);
+  }
+  const parsed = schema.parse(raw);
   return Object.fromEntries(
     Object.entries(parsed).map(([key, value]) => {
       return type.durationKeys.includes(key) ? [`${key}Ms`, durationOf(value)] : [key, value];
