@@ -2,6 +2,7 @@
  * The one store behind every engine, and each engine's way to it: calls and answers take time, and what can happen to
  * a call of a database happens to them.
  */
+import { jsonCopy as copy } from '../../src/adapters/memory/entry.ts';
 import type { MemoryStore } from '../../src/adapters/memory/store.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type {
@@ -51,6 +52,8 @@ const READS = new Set([
 const LOCAL = new Set(['constructor', 'trouble', 'failNext', 'setTrouble', 'open', 'close', 'cluster']);
 /** Until a driver gives an unanswered call up. */
 const TIMEOUT_MS = 2_000;
+
+export { copy };
 
 type Call = (...args: unknown[]) => Promise<unknown>;
 
@@ -196,7 +199,7 @@ function call(options: LinkOptions, name: string, args: unknown[]): Promise<unkn
     } else if (one.nth === (one.kind === 'engineKilled' ? count.calls : isWrite ? count.writes : -1)) fault = one;
   }
   // What the engine gave is what is written, whatever it does with it later.
-  const given = args.map(copy) as unknown[];
+  const given = args.map((arg) => copy(arg));
   if (options.nextVersion) addField(name, given);
   const engineId = options.engineId();
   trace.note(process.name, `> ${name} ${brief(name, given)}`);
@@ -318,18 +321,6 @@ function unavailable(why: string): FullstopError {
 
 function never(): Promise<never> {
   return new Promise(() => undefined);
-}
-
-/** As JSON would copy it. */
-export function copy<T>(value: T): T {
-  if (typeof value !== 'object' || value === null) return value;
-  if (Array.isArray(value)) return value.map((item) => copy(item ?? null)) as T;
-  const made: Record<string, unknown> = {};
-  for (const key of Object.keys(value)) {
-    const item = (value as Record<string, unknown>)[key];
-    if (item !== undefined) made[key] = typeof item === 'object' && item !== null ? copy(item) : item;
-  }
-  return made as T;
 }
 
 function brief(name: string, args: unknown[]): string {

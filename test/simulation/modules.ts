@@ -1,6 +1,7 @@
 /**
- * Exchanges what the code under test imports: the worker's `socket.io-client` is the simulation's. And, for the proof
- * that the simulation sees what it should, rewrites one guard of a source file (see `mutants.ts`).
+ * Exchanges what the code under test imports: the worker's `socket.io-client` is the simulation's, and engines share
+ * what they compile. And, for the proof that the simulation sees what it should, rewrites one guard of a source file
+ * (see `mutants.ts`).
  *
  * Runs before anything of `src/` is loaded: whoever simulates imports `world.ts` after `prepareModules`.
  */
@@ -19,6 +20,8 @@ const root = join(import.meta.dirname, '..', '..');
 const urlOf = (file: string): string => pathToFileURL(join(root, file)).href;
 const LINK = urlOf('src/worker/engine-link.ts');
 const SOCKETS = urlOf('test/simulation/sockets.ts');
+const WORKFLOWS = urlOf('src/engine/workflows.ts');
+const DEFINITIONS = urlOf('test/simulation/definitions.ts');
 
 let prepared = false;
 
@@ -29,6 +32,8 @@ export function prepareModules(rewrites: readonly Rewrite[] = []): void {
   registerHooks({
     resolve(specifier, context, next) {
       if (specifier === 'socket.io-client' && context.parentURL === LINK) return { url: SOCKETS, shortCircuit: true };
+      if (specifier === '../definition/compile.ts' && context.parentURL === WORKFLOWS)
+        return { url: DEFINITIONS, shortCircuit: true };
       return next(specifier, context);
     },
     load(url, context, next) {

@@ -5,7 +5,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
 import { createMemoryStore } from '../../src/adapters/memory/store.ts';
-import { loadDefinition } from '../../src/definition/compile.ts';
 import type { CompiledWorkflow } from '../../src/definition/types.ts';
 import type { EngineApi } from '../../src/engine/api.ts';
 import type { EngineHint } from '../../src/ports/bus.ts';
@@ -21,8 +20,10 @@ import type { StopReceipt } from '../../src/wire.ts';
 import { createInProcessPool } from '../../src/worker/pool.ts';
 import { type RunningWorker, startWorker } from '../../src/worker/worker.ts';
 import { Network, SimBus, type Weather } from './bus.ts';
+import { checkWorld } from './checker.ts';
 import { Clients, type Door } from './clients.ts';
 import { Database, openLink, tail } from './database.ts';
+import { definitionOf } from './definitions.ts';
 import { type StopLatency, stopLatency, type Trouble } from './latency.ts';
 import { Ledger } from './ledger.ts';
 import { type Fault, type FaultKind, LOAD_MS, type Plan } from './plan.ts';
@@ -620,7 +621,6 @@ export class World {
       }
       if (!broken()) await this.#readReceipts();
       if (!broken()) {
-        const { checkWorld } = await import('./checker.ts');
         for (const fault of await checkWorld(this)) ledger.fault(fault);
       }
     } finally {
@@ -655,7 +655,7 @@ export class World {
 
   async #save(): Promise<void> {
     for (const workflow of this.plan.workflows) {
-      const { source, hash, compiled } = loadDefinition(workflow);
+      const { source, hash, compiled } = definitionOf(workflow);
       this.compiled.set(hash, compiled);
       const savedAtMs = Math.floor(this.scheduler.nowMs);
       await this.database.inner.saveDefinition({ project: 'default', name: compiled.name, hash, source, savedAtMs });
@@ -666,7 +666,7 @@ export class World {
   async #saveAgain(name: string): Promise<void> {
     const workflow = this.plan.workflows.find((one) => one['name'] === name);
     if (workflow === undefined) return;
-    const { source, hash, compiled } = loadDefinition({ ...workflow, description: 'the next version' });
+    const { source, hash, compiled } = definitionOf({ ...workflow, description: 'the next version' });
     this.compiled.set(hash, compiled);
     const savedAtMs = Math.floor(this.scheduler.nowMs);
     await this.database.inner.saveDefinition({ project: 'default', name, hash, source, savedAtMs });
