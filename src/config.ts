@@ -491,6 +491,8 @@ const adminKeyFile = (dataDir: string): string => join(dataDir, 'admin.key');
 
 /** Tells the command line on this machine where the server listens. */
 export function writeServerFile(dataDir: string, content: ServerFile): void {
+  // Where the database is elsewhere and the key given, nobody else needs the directory.
+  mkdirSync(dataDir, { recursive: true });
   writeFileSync(serverFile(dataDir), `${JSON.stringify(content)}\n`, { mode: 0o600 });
 }
 

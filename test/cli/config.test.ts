@@ -370,6 +370,13 @@ describe('configuration', () => {
       expect(readServerFile(data)).to.equal(null);
     });
 
+    it('is made for server.json, where the database and the key are elsewhere', () => {
+      const dataDir = join(data, 'new', 'directory');
+      writeServerFile(dataDir, { url: 'http://127.0.0.1:5000', pid: 1 });
+      expect(readServerFile(dataDir)).to.deep.equal({ url: 'http://127.0.0.1:5000', pid: 1 });
+      expect(statSync(join(dataDir, 'server.json')).mode & 0o777).to.equal(0o600);
+    });
+
     it('is not believed when server.json is damaged', () => {
       writeFileSync(join(data, 'server.json'), '{"url": 1');
       expect(resolveClientConfig({ FULLSTOP_DATA: data }).urlFrom).to.equal('default');

@@ -1,5 +1,7 @@
 /** Several engines in processes of their own on one replica set. */
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { MongoClient } from 'mongodb';
@@ -10,7 +12,7 @@ import { Endpoint } from '../support/endpoint.ts';
 import { EngineProcesses } from '../support/engine-processes.ts';
 import { mongoOrSkip, type TestMongo } from '../support/mongo.ts';
 import { TestRedis } from '../support/redis.ts';
-import { type Data, type ServerProcess, until } from '../support/server-process.ts';
+import { type Data, ServerProcess, until } from '../support/server-process.ts';
 import { WorkerProcess } from '../support/worker-process.ts';
 
 const STOPPED = 'workflow stopped by user';
@@ -230,6 +232,21 @@ describe('several engines in processes of their own', function () {
       expect(record.data).to.include({ status: 'Complete' });
       for (const server of engines.all) expect(server.running).to.equal(true);
     });
+  });
+
+  it('start where there is no data directory yet', async () => {
+    const parent = mkdtempSync(join(tmpdir(), 'fullstop-parent-'));
+    const server = new ServerProcess({
+      env: { MONGODB_URI: uri, FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef' },
+      dataDir: join(parent, 'data'),
+    });
+    try {
+      await server.start();
+      expect((await server.http('GET', '/api/health')).status).to.equal(200);
+    } finally {
+      await server.close();
+      rmSync(parent, { recursive: true });
+    }
   });
 
   describe('that go', () => {
