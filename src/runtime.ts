@@ -215,6 +215,7 @@ export async function startServer(config: Config, logger = pino({ level: config.
       config: {
         host: config.host,
         port: config.port,
+        advertisedUrl: config.advertisedUrl,
         adminKeyHash: hashKey(loadAdminKey(config)),
         drainMs: config.drainMs,
         inspectOrigins: config.inspect ? config.inspectOrigins : null,

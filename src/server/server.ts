@@ -36,6 +36,8 @@ export interface ServerOptions {
     host: string;
     /** 0 picks one. */
     port: number;
+    /** Where others reach it; null or left out: the address it listens on. */
+    advertisedUrl?: string | null;
     /** SHA-256 of the first admin's key, as `hashKey` gives it. */
     adminKeyHash: string;
     /** What a drain asked for by `engine.drain` gives running attempts. */
@@ -106,7 +108,7 @@ export async function createServer(options: ServerOptions): Promise<RunningServe
   const url = urlOf({ host: config.host, port });
   return {
     url,
-    firstVisitUrl: url + access.createFirstVisit(),
+    firstVisitUrl: (config.advertisedUrl ?? url) + access.createFirstVisit(),
     hangUpOnWorkers() {
       for (const name of ['/workers', '/agents']) if (workers !== null) io.of(name).disconnectSockets(true);
     },

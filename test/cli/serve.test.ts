@@ -75,6 +75,14 @@ describe('fullstop serve', () => {
     expect(stop.stdout).to.contain('ended: the final record is stored');
   });
 
+  it('links to where others reach it, and serves its own machine where it listens', async () => {
+    const server = await serve({ FULLSTOP_ADVERTISED_URL: 'https://one.example:4748' });
+    const { url = '' } = readServerFile(data) ?? {};
+    expect(server.stdout).to.contain(`listens at ${url}`).and.to.contain('https://one.example:4748/first-visit?token=');
+    const ps = fullstop(['ps']);
+    expect(await ps.exit, ps.stderr).to.deep.equal([0, null]);
+  });
+
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     it(`ends on ${signal} with 0 and takes server.json away`, async () => {
       const server = await serve();
