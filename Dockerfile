@@ -1,12 +1,24 @@
-FROM node:24-slim AS build
-WORKDIR /src
-COPY . .
-# `prepare` builds; the package holds what runs.
-RUN npm ci && npm pack --pack-destination /tmp
+ARG NODE_IMAGE=node:24-slim
 
-FROM node:24-slim
-COPY --from=build /tmp/fullstop-*.tgz /tmp/fullstop.tgz
-RUN npm install --global /tmp/fullstop.tgz && npm cache clean --force && rm /tmp/fullstop.tgz
+FROM ${NODE_IMAGE} AS build
+WORKDIR /src
+COPY package.json package-lock.json ./
+# The project's own Node.js is what a script would bring: it is here already.
+RUN npm ci --ignore-scripts --workspaces=false
+COPY . .
+# Builds, too; the package holds what runs.
+RUN npm pack --pack-destination /tmp && mkdir /package && tar -xzf /tmp/fullstop-*.tgz -C /package --strip-components=1
+
+# What it needs, in the versions of the lock file.
+FROM ${NODE_IMAGE} AS dependencies
+WORKDIR /src
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --workspaces=false --omit=dev
+
+FROM ${NODE_IMAGE}
+COPY --from=dependencies /src/node_modules /usr/local/lib/node_modules/fullstop/node_modules
+COPY --from=build /package /usr/local/lib/node_modules/fullstop
+RUN ln -s ../lib/node_modules/fullstop/bin/fullstop.js /usr/local/bin/fullstop
 USER node
 WORKDIR /home/node
 EXPOSE 4747

@@ -1,8 +1,13 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { parse } from 'yaml';
-import { databaseOf, resolveConfig } from '../../src/config.ts';
+import { configDefaults, databaseOf, parseDurationMs, resolveClientConfig, resolveConfig } from '../../src/config.ts';
+import { verbs } from '../../src/server/verbs/table.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 
@@ -14,7 +19,12 @@ interface Service {
   depends_on?: string[] | Record<string, { condition: string }>;
   ports?: string[];
   volumes?: string[];
+  healthcheck?: { test: string[] };
+  restart?: string;
+  stop_grace_period?: string;
 }
+
+const packageJson = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 
 /** No container engine is needed to see whether the file says what the configuration takes. */
 describe('compose.yaml', () => {
@@ -36,7 +46,12 @@ describe('compose.yaml', () => {
       'engine-3',
       'worker',
     ]);
-    expect(existsSync(join(root, 'Dockerfile'))).to.equal(true);
+  });
+
+  it('builds one image, which all engines and the worker run', () => {
+    const own = Object.entries(services).filter(([name]) => !name.startsWith('mongo-'));
+    expect(own.filter(([, { build }]) => build === '.')).to.have.length(1);
+    expect(new Set(own.map(([, { image }]) => image)).size).to.equal(1);
   });
 
   it('names no service and no volume that is not there', () => {
@@ -61,5 +76,85 @@ describe('compose.yaml', () => {
       expect(environment?.FULLSTOP_ADMIN_KEY).to.match(/^\$\{FULLSTOP_ADMIN_KEY:\?/);
       expect(ports?.[0]).to.equal(`127.0.0.1:${new URL(environment?.FULLSTOP_ADVERTISED_URL as string).port}:4747`);
     }
+  });
+
+  it('lets an engine that was drained end for good, and gives it the time for it', () => {
+    for (const [name, { restart, stop_grace_period: grace = '10s' }] of engines) {
+      expect(restart, name).to.equal('on-failure');
+      // What is handed over beside that takes less than ten seconds.
+      expect(parseDurationMs(grace), name).to.be.at.least(configDefaults.drainMs + 10_000);
+    }
+  });
+
+  it('configures the worker as it takes it, for all engines', () => {
+    const environment = { ...services.worker?.environment };
+    expect(() => resolveConfig(environment)).not.to.throw();
+    expect(environment.FULLSTOP_KEY).to.match(/^\$\{FULLSTOP_ADMIN_KEY:\?/);
+    const { urls } = resolveClientConfig(environment);
+    expect(urls).to.have.members(engines.map(([name]) => `http://${name}:${configDefaults.port}`));
+  });
+
+  it('asks an engine for its health in a way that tells whether it takes work', async () => {
+    let status = 200;
+    const asked: (string | undefined)[] = [];
+    const server = createServer((request, response) => {
+      asked.push(request.url);
+      response.writeHead(status).end();
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const [how, command, ...args] = engines[0]?.[1].healthcheck?.test ?? [];
+    expect([how, command]).to.deep.equal(['CMD', 'node']);
+    const here = args.map((arg) => arg.replace(`127.0.0.1:${configDefaults.port}/`, `127.0.0.1:${port}/`));
+    const ask = async (): Promise<unknown> =>
+      (await once(spawn(process.execPath, here, { stdio: 'ignore' }), 'exit'))[0];
+    try {
+      expect(await ask()).to.equal(0);
+      status = 503;
+      expect(await ask()).to.equal(1);
+    } finally {
+      server.close();
+      server.closeAllConnections();
+      await once(server, 'close');
+    }
+    expect(await ask()).to.equal(1);
+    const { path } = verbs.find(({ name }) => name === 'health')?.http ?? {};
+    expect(asked).to.deep.equal([path, path]);
+    for (const [, { healthcheck }] of engines) expect(healthcheck).to.deep.equal(engines[0]?.[1].healthcheck);
+  });
+});
+
+describe('Dockerfile', () => {
+  const instructions = readFileSync(join(root, 'Dockerfile'), 'utf8')
+    .split('\n')
+    .filter((line) => /^[A-Z]+ /.test(line));
+  const last = instructions.slice(instructions.findLastIndex((line) => line.startsWith('FROM ')));
+  const only = (name: string): string => {
+    const found = last.filter((line) => line.startsWith(`${name} `));
+    expect(found, name).to.have.length(1);
+    return (found[0] as string).slice(name.length + 1);
+  };
+
+  it('runs the command of the package on the Node.js that it needs, and not as root', () => {
+    const [major] = /\d+/.exec(packageJson.engines.node) ?? [];
+    expect(instructions[0]).to.equal(`ARG NODE_IMAGE=node:${major}-slim`);
+    expect(only('USER')).to.equal('node');
+    const [command] = JSON.parse(only('ENTRYPOINT'));
+    expect(only('RUN')).to.equal(
+      `ln -s ../lib/node_modules/${packageJson.name}/${packageJson.bin[command]} /usr/local/bin/${command}`,
+    );
+    expect(JSON.parse(only('CMD'))).to.deep.equal(['serve']);
+    expect(only('EXPOSE')).to.equal(String(configDefaults.port));
+  });
+
+  it('installs what the lock file says, and leaves out what only building needs', () => {
+    const installs = instructions.filter((line) => /^RUN .*\bnpm (ci|i|install|add)\b/.test(line));
+    for (const line of installs) expect(line).to.match(/^RUN npm ci --ignore-scripts /);
+    expect(installs.filter((line) => line.endsWith(' --omit=dev'))).to.have.length(1);
+    const copied = last.filter(
+      (line) => line.startsWith('COPY ') && line.includes('node_modules/fullstop/node_modules'),
+    );
+    expect(copied).to.have.length(1);
+    expect(copied[0]).to.match(/^COPY --from=dependencies /);
   });
 });
