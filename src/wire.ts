@@ -134,7 +134,8 @@ export interface NodeAddress {
 
 export interface StopPreview {
   executionId: string;
-  willAbort: (NodeAddress & { type: string; where: Where; runningForMs: number })[];
+  /** `queued`: no worker or agent has its task: it is withdrawn, and never starts. */
+  willAbort: (NodeAddress & { type: string; where: Where; runningForMs: number; queued?: true })[];
   cannotCancel: (NodeAddress & { agent: string; runningForMs: number })[];
   kept: { Complete: number; Failed: number; Skipped: number };
   stayPending: NodeAddress[];

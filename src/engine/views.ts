@@ -88,8 +88,12 @@ export function previewOf(stored: StoredExecution, workflow: CompiledWorkflow | 
       case 'Running': {
         const runningForMs = Math.max(0, nowMs - (row.startedAtMs ?? nowMs));
         const agent = agentOf(row);
-        if (agent === null) preview.willAbort.push({ ...address, type: row.type, where: row.where, runningForMs });
-        else preview.cannotCancel.push({ ...address, agent, runningForMs });
+        if (agent !== null) preview.cannotCancel.push({ ...address, agent, runningForMs });
+        else {
+          const { type, where } = row;
+          const queued = isQueued(row) ? { queued: true as const } : {};
+          preview.willAbort.push({ ...address, type, where, runningForMs, ...queued });
+        }
         break;
       }
       case 'Held':
@@ -237,6 +241,12 @@ function iterationOf(row: NodeRow): string | null {
 function agentOf(row: NodeRow): string | null {
   const { agent } = dataOf(row);
   return row.where === 'agent' && typeof agent === 'string' ? agent : null;
+}
+
+/** Its task waits: no worker or agent has it. */
+function isQueued(row: NodeRow): boolean {
+  const { queued, worker, agent } = dataOf(row);
+  return queued === true && typeof (worker ?? agent) !== 'string';
 }
 
 /** Pending nodes of a graph and of the current iterations of its running loops. */

@@ -157,7 +157,9 @@ export const shapes = {
   }),
   Preview: z.strictObject({
     executionId: id,
-    willAbort: z.array(z.strictObject({ ...address, type: z.string(), where, runningForMs: ms })),
+    willAbort: z.array(
+      z.strictObject({ ...address, type: z.string(), where, runningForMs: ms, queued: z.literal(true).optional() }),
+    ),
     cannotCancel: z.array(z.strictObject({ ...address, agent: z.string(), runningForMs: ms })),
     kept: z.strictObject({ Complete: count, Failed: count, Skipped: count }),
     stayPending: z.array(z.strictObject(address)),

@@ -531,4 +531,25 @@ describe('inspector', function () {
       await server.record(id);
     });
   }
+
+  it('tells what a kill aborts from what nobody has begun', async () => {
+    await server.ok('POST', '/api/workflows', {
+      name: 'waits',
+      nodes: {
+        call: { type: 'http', with: { url: `${endpoint.url}/park` } },
+        site: { type: 'agent', with: { pool: 'nobody', tool: 'nmap' } },
+      },
+    });
+    const { id } = await server.ok('POST', '/api/executions', { workflow: 'waits' });
+    await endpoint.calling(`${id}/call`);
+    const page = await open(`/executions/${id}`);
+    await kill(page);
+    const dialog = page.getByRole('alertdialog');
+    await dialog.getByText('Withdrawn before they start').waitFor();
+    expect(await dialog.innerText())
+      .to.match(/Will be aborted\s+call http on the worker, for/)
+      .and.to.match(/Withdrawn before they start\s+site agent, has waited .* for an External Agent/);
+    await dialog.getByRole('button', { name: 'Kill workflow' }).click();
+    await page.getByRole('row', { name: /^site agent agent 1 never started/ }).waitFor();
+  });
 });

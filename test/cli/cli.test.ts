@@ -439,7 +439,11 @@ describe('command line', () => {
     const answer = { executionId: ID, requestId: OTHER_ID, requestedAt: item().createdAt, status: 'stop requested' };
     const preview = {
       executionId: ID,
-      willAbort: [{ node: 'call', type: 'http', where: 'worker', runningForMs: 1_500 }],
+      willAbort: [
+        { node: 'call', type: 'http', where: 'worker', runningForMs: 1_500 },
+        { node: 'next', type: 'http', where: 'worker', runningForMs: 2_500, queued: true },
+        { node: 'site', type: 'agent', where: 'agent', runningForMs: 3_500, queued: true },
+      ],
       cannotCancel: [],
       kept: { Complete: 2, Failed: 0, Skipped: 0 },
       stayPending: [{ node: 'later' }],
@@ -485,6 +489,16 @@ describe('command line', () => {
       expect(await run('stop', ID, '--preview', '--json')).to.equal(0);
       expect(JSON.parse(terminal.stdout)).to.deep.equal([preview]);
       expect(server.payloads('execution.stop')).to.deep.equal([]);
+    });
+
+    it('--preview tells what is aborted from what nobody has begun', async () => {
+      expect(await run('stop', ID, '--preview')).to.equal(0);
+      for (const line of [
+        'aborts           call (http on the worker, for 1.5 s)',
+        'withdraws        next (http, has waited 2.5 s for a worker); it never starts',
+        'withdraws        site (agent, has waited 3.5 s for an agent); it never starts',
+      ])
+        expect(terminal.stdout).to.contain(`  ${line}\n`);
     });
 
     it('--wait follows the receipt to its end', async () => {

@@ -498,7 +498,10 @@ describe('the dispatcher', () => {
 
     it('withdraws what is queued: it never started', async () => {
       const id = await rig.run(workflow('queued'));
-      expect((await rig.engine.previewStop(id))?.willAbort.map(({ node }) => node)).to.deep.equal(['a']);
+      await rig.advance(3_000);
+      expect((await rig.engine.previewStop(id))?.willAbort).to.deep.equal([
+        { node: 'a', type: 'http', where: 'worker', runningForMs: 3_000, queued: true },
+      ]);
       await rig.stop(id);
       expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER });
       expect(await rig.node(id, 'a')).to.include({ status: 'Failed', error: MARKER });
@@ -507,6 +510,14 @@ describe('the dispatcher', () => {
       await expectQueue();
       const worker = await link();
       expect(worker.pushed).to.deep.equal([]);
+    });
+
+    it('aborts what a worker has, and says so before', async () => {
+      await link();
+      const id = await rig.run(workflow('claimed'));
+      expect((await rig.engine.previewStop(id))?.willAbort).to.deep.equal([
+        { node: 'a', type: 'http', where: 'worker', runningForMs: 0 },
+      ]);
     });
 
     it('claims nothing whose intent was stored before', async () => {
@@ -798,7 +809,9 @@ describe('the dispatcher', () => {
     it('withdraws what nobody has picked up', async () => {
       const id = await rig.run(workflow('waits', '', 'agent'));
       const preview = await rig.engine.previewStop(id);
-      expect(preview?.willAbort.map(({ node, where }) => [node, where])).to.deep.equal([['a', 'agent']]);
+      expect(preview?.willAbort.map(({ node, where, queued }) => [node, where, queued])).to.deep.equal([
+        ['a', 'agent', true],
+      ]);
       expect(preview?.cannotCancel).to.deep.equal([]);
       expect(rig.engine.workers.missing()).to.deep.equal({ 'agent:site': 1 });
       await rig.stop(id);

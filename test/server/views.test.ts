@@ -138,12 +138,16 @@ describe('views', () => {
       nodeRow('first', { status: 'Complete' }),
       nodeRow('poll', { type: 'while', data: { index: 2 } }),
       nodeRow('poll/check', { key: 'poll/check/2@1', iterations: ['2@1'], type: 'http', where: 'worker' }),
-      nodeRow('fan', { type: 'agent', where: 'agent', data: { agent: 'edge-1' } }),
+      nodeRow('fan', { type: 'agent', where: 'agent', data: { queued: true, agent: 'edge-1' } }),
+      nodeRow('call', { type: 'http', where: 'worker', data: { queued: true, worker: null } }),
+      nodeRow('had', { type: 'http', where: 'worker', data: { queued: true, worker: 'build-1' } }),
     ];
     const preview = previewOf({ header: headerOf('default'), nodes }, workflow, 1_500);
     expect(preview.willAbort).to.deep.equal([
       { node: 'poll', type: 'while', where: 'engine', runningForMs: 500 },
       { node: 'poll/check', iterations: [2], type: 'http', where: 'worker', runningForMs: 500 },
+      { node: 'call', type: 'http', where: 'worker', runningForMs: 500, queued: true },
+      { node: 'had', type: 'http', where: 'worker', runningForMs: 500 },
     ]);
     expect(preview.cannotCancel).to.deep.equal([{ node: 'fan', agent: 'edge-1', runningForMs: 500 }]);
     expect(preview.kept).to.deep.equal({ Complete: 1, Failed: 0, Skipped: 0 });

@@ -11,6 +11,8 @@ import { Banner, Confirm, Loading } from '../ui.tsx';
 const REFRESH_MS = 2_000;
 const NAMED_MAX = 12;
 
+type Aborted = StopPreview['willAbort'][number];
+
 export function KillDialog({ item, onClose }: { item: ExecutionItem; onClose: () => void }) {
   const [preview, setPreview] = useState<StopPreview | null>(null);
   const [trouble, setTrouble] = useState<string | null>(null);
@@ -83,26 +85,34 @@ export function KillDialog({ item, onClose }: { item: ExecutionItem; onClose: ()
 
 function Preview({ preview }: { preview: StopPreview }) {
   const { willAbort, cannotCancel, kept, stayPending, stayHeld, children } = preview;
+  const running = willAbort.filter(({ queued }) => queued !== true);
+  const queued = willAbort.filter((node) => node.queued === true);
   return (
     <dl className="preview">
       <dt>Will be aborted</dt>
       <dd>
-        {willAbort.length === 0 ? (
+        {running.length === 0 ? (
           'nothing runs'
         ) : (
-          <ul>
-            {willAbort.slice(0, NAMED_MAX).map((node) => (
-              <li key={place(node)}>
-                <strong>{place(node)}</strong>{' '}
-                <span className="muted">
-                  {node.type} on the {node.where}, for {span(node.runningForMs)}
-                </span>
-              </li>
-            ))}
-            {willAbort.length > NAMED_MAX ? <li>and {willAbort.length - NAMED_MAX} more</li> : null}
-          </ul>
+          <Nodes
+            nodes={running}
+            describe={({ type, where, runningForMs }) => `${type} on the ${where}, for ${span(runningForMs)}`}
+          />
         )}
       </dd>
+      {queued.length === 0 ? null : (
+        <>
+          <dt>Withdrawn before they start</dt>
+          <dd>
+            <Nodes
+              nodes={queued}
+              describe={({ type, where, runningForMs }) =>
+                `${type}, has waited ${span(runningForMs)} for ${where === 'agent' ? 'an External Agent' : 'a worker'}`
+              }
+            />
+          </dd>
+        </>
+      )}
       {cannotCancel.length === 0 ? null : (
         <>
           <dt className="is-Held">Cannot be reached</dt>
@@ -136,6 +146,19 @@ function Preview({ preview }: { preview: StopPreview }) {
         </>
       )}
     </dl>
+  );
+}
+
+function Nodes({ nodes, describe }: { nodes: Aborted[]; describe: (node: Aborted) => string }) {
+  return (
+    <ul>
+      {nodes.slice(0, NAMED_MAX).map((node) => (
+        <li key={place(node)}>
+          <strong>{place(node)}</strong> <span className="muted">{describe(node)}</span>
+        </li>
+      ))}
+      {nodes.length > NAMED_MAX ? <li>and {nodes.length - NAMED_MAX} more</li> : null}
+    </ul>
   );
 }
 

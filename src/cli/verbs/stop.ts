@@ -252,8 +252,17 @@ function describePreview(preview: StopPreview): string {
     plain(`${node.node}${node.iterations?.length ? `[${node.iterations.join(',')}]` : ''}`);
   const { kept, stayPending, stayHeld, children } = preview;
   const lines = [`execution ${preview.executionId}: a stop`];
-  for (const node of preview.willAbort)
-    lines.push(`  aborts           ${place(node)} (${node.type} on the ${node.where}, for ${span(node.runningForMs)})`);
+  for (const node of preview.willAbort) {
+    const forTime = span(node.runningForMs);
+    if (node.queued !== true)
+      lines.push(`  aborts           ${place(node)} (${node.type} on the ${node.where}, for ${forTime})`);
+    else {
+      const whom = node.where === 'agent' ? 'an agent' : 'a worker';
+      lines.push(
+        `  withdraws        ${place(node)} (${node.type}, has waited ${forTime} for ${whom}); it never starts`,
+      );
+    }
+  }
   for (const node of preview.cannotCancel)
     lines.push(
       `  cannot cancel    ${place(node)} (agent ${plain(node.agent)}, for ${span(node.runningForMs)}); its result is discarded`,
