@@ -935,9 +935,9 @@ class Engine implements EngineApi, HostEnvironment {
   async requestStop(id: string): Promise<StopRequestOutcome> {
     const outcome = await this.store.requestStop(id, { requestId: this.ids.next(), requestedAtMs: this.clock.nowMs() });
     if (outcome.kind === 'requested') {
-      for (const affected of outcome.affected) {
-        this.#deliver(affected, outcome, 'local');
-        this.bus.stop({ executionId: affected, requestId: outcome.requestId });
+      for (const { executionId, ...intent } of outcome.affected) {
+        this.#deliver(executionId, intent, 'local');
+        this.bus.stop({ executionId, requestId: intent.requestId });
       }
     }
     return outcome;

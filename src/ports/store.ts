@@ -201,13 +201,20 @@ export type CreateOutcome =
   /** Its parent has ended, or a stop intent is stored for it. */
   | { kind: 'refused'; why: 'parentEnded' | 'parentStopping' };
 
+/** The stop that an execution carries. */
+export interface Intent {
+  executionId: string;
+  requestId: string;
+  requestedAtMs: number;
+}
+
 export type StopRequestOutcome =
   | { kind: 'missing' }
   /**
-   * The intent is stored. `repeated`: it was already. `affected`: the execution and its live descendants
-   * that now carry the intent (all of them, also those that carried it before).
+   * The intent is stored. `repeated`: it was already. `affected`: the execution and its live descendants, each with
+   * the intent that it carries now: a child that was stopped before keeps its own.
    */
-  | { kind: 'requested'; repeated: boolean; requestId: string; requestedAtMs: number; affected: string[] }
+  | { kind: 'requested'; repeated: boolean; requestId: string; requestedAtMs: number; affected: Intent[] }
   | { kind: 'stopped'; requestId: string; requestedAtMs: number }
   | { kind: 'ended'; status: ExecutionStatus };
 
@@ -310,7 +317,7 @@ export interface ExecutionStore extends TaskQueue {
   /** One execution as `recover` gives it, whatever its status; null when missing. Reads its own writes. */
   load(id: string): Promise<RecoverableExecution | null>;
   /** Live executions that carry a stop intent, for the sweep: ids and request ids, at most `limit`. */
-  listIntents(limit: number): Promise<{ executionId: string; requestId: string; requestedAtMs: number }[]>;
+  listIntents(limit: number): Promise<Intent[]>;
   /** Children of one attempt of a node, in order of item index. Reads its own writes. */
   listChildren(
     parentId: string,

@@ -539,7 +539,7 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
     describe('requestStop', () => {
       it('stores the intent once, and says so again', async () => {
         await store.createExecution(newExecution({ id: a }));
-        const answer = { kind: 'requested', ...intent, affected: [a] };
+        const answer = { kind: 'requested', ...intent, affected: [{ executionId: a, ...intent }] };
         expect(await store.requestStop(a, intent)).to.deep.equal({ ...answer, repeated: false });
         expect(await store.requestStop(a, { requestId: 'stop-2', requestedAtMs: T0 + 900 })).to.deep.equal({
           ...answer,
@@ -569,18 +569,22 @@ export function executionStoreContract(name: string, open: () => Promise<OpenedS
         await store.requestStop(id('e'), own);
         const answer = await store.requestStop(a, intent);
         expect(answer).to.deep.include({ kind: 'requested', repeated: false, ...intent });
-        expect((answer as { affected: string[] }).affected).to.have.members([a, b, c, id('e')]);
+        const affected = [
+          ...[a, b, c].map((each) => ({ executionId: each, ...intent })),
+          { executionId: id('e'), ...own },
+        ];
+        expect((answer as { affected: unknown[] }).affected).to.have.deep.members(affected);
         for (const each of [a, b, c]) expect((await store.load(each))?.header.stop).to.deep.equal(intent);
         expect((await store.load(d))?.header.stop).to.equal(null);
         expect((await store.load(id('e')))?.header.stop).to.deep.equal(own);
         const again = await store.requestStop(a, { requestId: 'stop-2', requestedAtMs: T0 });
-        expect((again as { affected: string[] }).affected).to.have.members([a, b, c, id('e')]);
+        expect((again as { affected: unknown[] }).affected).to.have.deep.members(affected);
       });
 
       it('does not reach the parent', async () => {
         await store.createExecution(newExecution({ id: a }));
         await store.createExecution(child(b, a));
-        expect(await store.requestStop(b, intent)).to.deep.include({ affected: [b] });
+        expect(await store.requestStop(b, intent)).to.deep.include({ affected: [{ executionId: b, ...intent }] });
         expect((await store.load(a))?.header.stop).to.equal(null);
       });
 

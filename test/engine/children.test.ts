@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { Commit } from '../../src/ports/store.ts';
 import { closeRigs, openRig, type Rig } from '../support/engine.ts';
 
 describe('a foreach', () => {
@@ -326,6 +327,30 @@ nodes:
     expect(record.error).to.include('16');
     const { items } = await rig.store.listExecutions({ project: null, withChildren: true, limit: 100 });
     expect(items).to.have.length(17);
+  });
+
+  it('keeps the stop of its child that was asked for before its own', async () => {
+    await rig.save('{ name: inner, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+    const id = await rig.run(
+      '{ name: outer, nodes: { one: { type: workflow, with: { workflow: inner } }, two: { type: workflow, with: { workflow: inner } } } }',
+    );
+    const [one = '', two = ''] = await rig.children(id);
+    const asked = new Set<unknown>();
+    rig.gate.intervene = ({ method, args }) => {
+      const commit = args[0] as Commit;
+      if (method === 'commit' && commit.executionId === one) asked.add(commit.requestId);
+      return undefined;
+    };
+    await rig.store.requestStop(one, { requestId: 'first', requestedAtMs: rig.clock.nowMs() });
+    const outcome = await rig.stop(id);
+    const { requestId } = outcome as { requestId: string };
+    expect([...asked]).to.deep.equal(['first']);
+    expect(rig.bus.stops).to.have.deep.members([
+      { executionId: id, requestId },
+      { executionId: one, requestId: 'first' },
+      { executionId: two, requestId },
+    ]);
+    expect((await rig.record(one)).stop?.requestId).to.equal('first');
   });
 
   it('stops the whole family, and only it', async () => {

@@ -213,7 +213,7 @@ export class Ledger {
     if (outcome.kind !== 'requested') return;
     if (!this.#auditedStops.has(target))
       this.fault(`the stop of ${target} was stored without an entry in the audit log`);
-    for (const id of outcome.affected) {
+    for (const { executionId: id, requestId, requestedAtMs } of outcome.affected) {
       const known = this.executions.get(id);
       if (known === undefined) {
         this.fault(`a stop affects ${id}, which nobody created`);
@@ -222,7 +222,7 @@ export class Ledger {
       if (known.owner.engine !== engine) known.askedElsewhere = true;
       if (known.endAtMs !== null) this.fault(`a stop affects ${id}, which had ended (I1)`);
       if (known.stop !== null) continue;
-      known.stop = { requestId: outcome.requestId, requestedAtMs: outcome.requestedAtMs };
+      known.stop = { requestId, requestedAtMs };
       known.stoppedWith = known.owner.engine;
       known.stopAtMs = this.#nowMs();
     }

@@ -90,7 +90,7 @@ export const mutants: Mutant[] = [
     'local-dispatch',
     'a stop is not delivered in its own engine',
     ENGINE,
-    "this.#deliver(affected, outcome, 'local');",
+    "this.#deliver(executionId, intent, 'local');",
     '',
   ),
   {

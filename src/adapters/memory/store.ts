@@ -183,7 +183,7 @@ class MemoryExecutionStore implements MemoryStore {
         kind: 'requested',
         repeated: stop !== null,
         ...stored,
-        affected: affected.map((each) => each.header.id),
+        affected: affected.map(({ header }) => ({ executionId: header.id, ...(header.stop ?? stored) })),
       };
     });
   }

@@ -207,7 +207,13 @@ export class MongoExecutionStore implements ExecutionStore {
           hint: '_id_',
         },
       });
-      if (alone) return { kind: 'requested', repeated: false, ...requestOf(stop), affected: [id] };
+      if (alone)
+        return {
+          kind: 'requested',
+          repeated: false,
+          ...requestOf(stop),
+          affected: [{ executionId: id, ...requestOf(stop) }],
+        };
       return this.#stopFamily(id, stop);
     });
   }
@@ -226,7 +232,10 @@ export class MongoExecutionStore implements ExecutionStore {
       const unmarked = descendants.filter((each) => each.stop === undefined).map(({ _id }) => _id);
       if (header.stop === undefined) unmarked.push(id);
       if (unmarked.length > 0) await executions.updateMany({ _id: { $in: unmarked } }, { $set: { stop } }, { session });
-      const affected = [id, ...descendants.map(({ _id }) => _id)];
+      const affected = [
+        { executionId: id, ...requestOf(stop) },
+        ...descendants.map((each) => ({ executionId: each._id, ...requestOf(each.stop ?? stop) })),
+      ];
       // The same request again, in one call that had to be repeated, is the first.
       return { kind: 'requested', repeated: stop.id !== given.id, ...requestOf(stop), affected };
     });

@@ -1,7 +1,7 @@
 import type { DatabaseSync, SQLInputValue } from 'node:sqlite';
 import { isDeepStrictEqual } from 'node:util';
 import { FullstopError } from '../../errors.ts';
-import type { CommitOutcome, CreateOutcome, StopRequestOutcome, TriggerOutcome } from '../../ports/store.ts';
+import type { CommitOutcome, CreateOutcome, Intent, StopRequestOutcome, TriggerOutcome } from '../../ports/store.ts';
 import {
   COMMITTED,
   DEFINITION_COLUMNS,
@@ -249,24 +249,32 @@ export class Writer {
     }
     const repeated = storedRequest !== null;
     const stop = { requestId: storedRequest ?? requestId, requestedAtMs: storedAt ?? requestedAtMs };
-    const affected = [id, ...this.#descendants(id).flatMap((child) => (child.status < LIVE ? [child.id] : []))];
+    const affected: Intent[] = [{ executionId: id, ...stop }];
+    for (const child of this.#descendants(id)) {
+      if (child.status >= LIVE) continue;
+      const own = { requestId: child.stopRequest ?? stop.requestId, requestedAtMs: child.stopAt ?? stop.requestedAtMs };
+      affected.push({ executionId: child.id, ...own });
+    }
     const mark = this.#query(
       'UPDATE executions SET stop_request = ?, stop_at = ? WHERE id = ? AND stop_request IS NULL',
     );
-    for (const each of affected) mark.run(stop.requestId, stop.requestedAtMs, each);
+    for (const { executionId } of affected) mark.run(stop.requestId, stop.requestedAtMs, executionId);
     return { kind: 'requested', repeated, ...stop, affected };
   }
 
-  #descendants(id: string): { n: number; id: string; status: number }[] {
-    return this.#query<[number, string, number]>(
-      `WITH RECURSIVE family (n, id, status) AS (
-         SELECT n, id, status FROM executions WHERE parent = ?
+  #descendants(
+    id: string,
+  ): { n: number; id: string; status: number; stopRequest: string | null; stopAt: number | null }[] {
+    return this.#query<[number, string, number, string | null, number | null]>(
+      `WITH RECURSIVE family (n, id, status, stop_request, stop_at) AS (
+         SELECT n, id, status, stop_request, stop_at FROM executions WHERE parent = ?
          UNION ALL
-         SELECT child.n, child.id, child.status FROM family JOIN executions AS child ON child.parent = family.id
-       ) SELECT n, id, status FROM family`,
+         SELECT child.n, child.id, child.status, child.stop_request, child.stop_at
+         FROM family JOIN executions AS child ON child.parent = family.id
+       ) SELECT n, id, status, stop_request, stop_at FROM family`,
     )
       .all(id)
-      .map(([n, childId, status]) => ({ n, id: childId, status }));
+      .map(([n, childId, status, stopRequest, stopAt]) => ({ n, id: childId, status, stopRequest, stopAt }));
   }
 
   putTrigger(id: string, executionId: string, name: string, payload: string, atMs: number): TriggerOutcome {
