@@ -1112,7 +1112,8 @@ class Engine implements EngineApi, HostEnvironment {
     if (host?.stopReport != null) {
       const confirms = host.stopReport.taskEnded(taskId, report, this.clock.nowMs());
       if (counts) host.stopReport.resultDiscarded(taskId);
-      if ((counts || confirms) && host.over) this.receiptChanged(host);
+      if (host.over && (counts || confirms)) this.receiptChanged(host);
+      host.saveReceipt();
       return;
     }
     this.#receiptTurn = this.#receiptTurn.then(async () => {

@@ -932,7 +932,7 @@ export class ExecutionHost implements ExecutionEdge {
     }
     if (slot === undefined || slot.settled || slot.attemptId !== id) {
       this.#countDiscarded(id, report);
-      return Promise.resolve(false);
+      return this.#discarded();
     }
     const taken = slot.stage !== 'aborting';
     if (!taken) this.#countDiscarded(id, report);
@@ -948,7 +948,12 @@ export class ExecutionHost implements ExecutionEdge {
       });
     }
     this.#take(slot, id, report);
-    return taken ? this.#durable() : Promise.resolve(false);
+    return taken ? this.#durable() : this.#discarded();
+  }
+
+  /** Its worker forgets it with the answer: the receipt of a stop speaks of it before. */
+  #discarded(): Promise<boolean> {
+    return this.stopReport === null ? Promise.resolve(false) : this.#durable().then(() => false);
   }
 
   /** Resolves when all that happened is in the record; false when it was taken back. */
@@ -995,6 +1000,14 @@ export class ExecutionHost implements ExecutionEdge {
     if (report.kind !== 'completed' && report.kind !== 'failed') return;
     this.env.counters.lateResultsDiscarded += 1;
     this.stopReport?.resultDiscarded(id);
+    this.saveReceipt();
+  }
+
+  /** Until it has ended the receipt of its stop goes with its commits: who told something may die, or forget it. */
+  saveReceipt(): void {
+    if (this.stopReport === null || this.stopReport.saved || this.over) return;
+    this.#headerDirty = true;
+    this.#scheduleFlush();
   }
 
   workCompleted(slot: Slot, attempt: number, output: unknown): void {
@@ -1056,7 +1069,7 @@ export class ExecutionHost implements ExecutionEdge {
       this.stopReport.agentRunsOn(slot, id);
       return;
     }
-    this.stopReport.taskTold(slot, id);
+    this.stopReport.taskTold(slot, id, true);
     if (how === 'asked') return;
     const outcome = how === 'ended' ? 'finishedFirst' : 'neverStarted';
     this.stopReport.taskEnded(id, { kind: 'aborted', outcome }, this.env.clock.nowMs());
@@ -1312,7 +1325,7 @@ export class ExecutionHost implements ExecutionEdge {
         if (this.#desk.has(slot.attemptId)) this.stopReport?.taskTold(slot, slot.attemptId);
         else this.#taskGone(slot);
       }
-      for (const [id, slot] of this.#desk.abandoned) this.stopReport?.taskTold(slot, id);
+      for (const [id, { slot, elsewhere }] of this.#desk.abandoned) this.stopReport?.taskTold(slot, id, elsewhere);
       this.stopReport?.halted(this.env.clock.nowMs());
       this.event('stop.halted', null, null);
       this.#headerDirty = true;

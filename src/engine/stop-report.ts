@@ -13,6 +13,8 @@ export class StopReport {
   readonly #earlier = new Map<string, StopReceipt['tasks'][number]>();
   /** Of tasks told and not ended. */
   readonly #open = new Set<string>();
+  /** Of these, those that another process may have, whatever becomes of this one. */
+  readonly #outliving = new Set<string>();
   /** Tasks whose results were discarded. */
   #discarded: string[] = [];
   /** Nothing changed since it was last given to the store. */
@@ -43,8 +45,8 @@ export class StopReport {
   }
 
   /**
-   * Goes on with the receipt of a halt before a restart: what had not confirmed ended with its process, unless
-   * `taskTold` says that somebody else holds it.
+   * Goes on with the receipt of a halt before a restart: what had not confirmed ended with its process, unless it is
+   * known to outlive that, or `taskTold` says that somebody else holds it.
    */
   static resumed(row: ReceiptRow, nowMs: number): StopReport {
     const receipt = receiptOf(row);
@@ -53,13 +55,21 @@ export class StopReport {
     const report = new StopReport(executionId, { requestId, requestedAtMs }, 'takeover', nowMs, children);
     Object.assign(report.receipt, receipt);
     report.#discarded = [...(row.discarded ?? [])];
+    const outliving = new Map((row.outliving ?? []).map((id) => [placeOfTask(id), id]));
     for (const task of report.receipt.tasks) {
       if (task.outcome !== 'unconfirmed') continue;
+      const id = outliving.get(placeOf(task));
+      if (id !== undefined) {
+        report.#tasks.set(id, task);
+        report.#open.add(id);
+        report.#outliving.add(id);
+        continue;
+      }
       report.#earlier.set(placeOf(task), task);
       task.outcome = 'aborted';
       task.ms = report.#since(nowMs);
     }
-    report.receipt.unconfirmed = 0;
+    report.receipt.unconfirmed = report.#open.size;
     return report;
   }
 
@@ -76,11 +86,13 @@ export class StopReport {
   /** As it is now, for the store. */
   row(): ReceiptRow {
     const { receipt } = this;
+    const outliving = [...this.#outliving].filter((id) => this.#open.has(id));
     return {
       ...receipt,
       tasks: receipt.tasks.map((task) => ({ ...task })),
       children: receipt.children.map((child) => ({ ...child })),
       discarded: [...this.#discarded],
+      ...(outliving.length === 0 ? {} : { outliving }),
     };
   }
 
@@ -119,9 +131,10 @@ export class StopReport {
     return task;
   }
 
-  /** The task's worker was told; unconfirmed until it answers. */
-  taskTold(slot: Slot, id: string): void {
+  /** The task's worker was told; unconfirmed until it answers. `outlives`: see `ReceiptRow.outliving`. */
+  taskTold(slot: Slot, id: string, outlives = false): void {
     if (this.#tasks.has(id)) return;
+    if (outlives) this.#outliving.add(id);
     this.#add(slot, id, 'unconfirmed');
     this.#open.add(id);
     this.receipt.unconfirmed = this.#open.size;
@@ -187,6 +200,11 @@ export class StopReport {
   }
 }
 
+function placeOfTask(id: string): string {
+  const [, path, iterations, attempt] = /^[^/]+\/(.+)\/([^/]+)\/(\d+)$/.exec(id) ?? [];
+  return `${path}/${iterations?.replaceAll(/@\d+/g, '')}/${attempt}`;
+}
+
 function placeOf({ node, iterations, attempt }: StopReceipt['tasks'][number]): string {
   return `${node}/${iterations?.join() ?? '-'}/${attempt}`;
 }
@@ -240,8 +258,7 @@ function hasEnded(status: ExecutionStatus): boolean {
 
 /** A task's end, told when its execution had left memory; false: the receipt does not wait for it. */
 export function confirm(receipt: StopReceipt, taskId: string, report: WorkReport, nowMs: number): boolean {
-  const [, path, iterations, attempt] = /^[^/]+\/(.+)\/([^/]+)\/(\d+)$/.exec(taskId) ?? [];
-  const place = `${path}/${iterations?.replaceAll(/@\d+/g, '')}/${attempt}`;
+  const place = placeOfTask(taskId);
   const task = receipt.tasks.find((one) => one.outcome === 'unconfirmed' && placeOf(one) === place);
   if (task === undefined) return false;
   task.outcome = outcomeOf(report);

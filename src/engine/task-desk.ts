@@ -26,7 +26,7 @@ export class TaskDesk {
   /** Reported, and that is not durable yet. */
   readonly #ended = new Map<string, WorkReport>();
   /** Told to end because their attempt timed out, and not heard of since. */
-  readonly abandoned = new Map<string, Slot>();
+  readonly abandoned = new Map<string, { slot: Slot; elsewhere: boolean }>();
   /** Agents' tasks whose attempt timed out, and that is not durable yet. */
   readonly #runOn = new Set<string>();
   /** Aborted, and the store is being asked whether another engine has given them out. */
@@ -290,12 +290,13 @@ export class TaskDesk {
 
   /** As `abort`, and its report is of no interest. */
   abandon(slot: Slot): TaskEnd {
-    const how = this.abort(slot);
     const id = slot.attemptId;
+    const elsewhere = slot.queuedTask !== null && !this.#host.env.dispatcher.isHere(id);
+    const how = this.abort(slot);
     this.#inFlight.delete(id);
     if (how !== 'told') return how;
     if (slot.node.type.where === 'agent') this.#runOn.add(id);
-    else this.abandoned.set(id, slot);
+    else this.abandoned.set(id, { slot, elsewhere });
     return how;
   }
 

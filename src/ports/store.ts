@@ -120,6 +120,8 @@ export interface ResultRow {
 export interface ReceiptRow extends StopReceipt {
   /** Tasks whose results `lateResultsDiscarded` counts: each once, whoever tells of it and however often. */
   discarded?: string[];
+  /** Tasks without confirmation that may go on when their engine dies, and of which no row of the queue is left. */
+  outliving?: string[];
 }
 
 export interface StoredReceipt extends ReceiptRow {

@@ -520,6 +520,64 @@ describe('the dispatcher', () => {
       ]);
     });
 
+    describe('whose engine dies before the final record', () => {
+      const two = workflow('two').replace('b: {', 'c: { type: http, with: { url: "http://c/" } }, b: {');
+      /** Nothing is stored any more, and the engine dies. */
+      const die = async (): Promise<void> => {
+        rig.gate.intervene = ({ method }) => (method === 'commit' ? { holdBefore: deferred().promise } : undefined);
+      };
+
+      it('tells a worker that its result was discarded when the receipt says so', async () => {
+        const worker = await link();
+        const id = await rig.run(workflow('late'));
+        const held = worker.list();
+        await rig.stop(id);
+        die();
+        let answered = false;
+        void worker.complete(idOf(id), 1).then(() => {
+          answered = true;
+        });
+        await rig.settle();
+        expect(answered).to.equal(false);
+        rig = await rig.crash();
+        await worker.connect(rig, held);
+        expect(await worker.report(idOf(id), { kind: 'completed', output: 1 }, held[0]?.token)).to.equal(true);
+        expect(await outcomes(id)).to.deep.equal(['finishedFirst']);
+        expect(await rig.receipt(id)).to.include({ unconfirmed: 0, lateResultsDiscarded: 1 });
+      });
+
+      it('counts the late result of an agent once it is answered', async () => {
+        const [worker, agent] = [await link(), await agentLink()];
+        const id = await rig.run(
+          workflow('mixed').replace('b: {', 's: { type: agent, with: { pool: site, tool: nmap } }, b: {'),
+        );
+        await rig.stop(id);
+        const [site = ''] = pushedTo(agent);
+        expect(await agent.complete(site, 1)).to.equal(true);
+        rig = await rig.crash();
+        await worker.connect(rig);
+        await worker.report(idOf(id), { kind: 'aborted', outcome: 'aborted' });
+        expect(await rig.receipt(id)).to.include({ lateResultsDiscarded: 1, unconfirmed: 0 });
+      });
+
+      it('does not say that a try which had timed out is gone, which its worker may have yet', async () => {
+        const worker = await link({ slots: 2 });
+        const id = await rig.run(
+          two.replace('a: { type: http,', 'a: { type: http, timeout: 1s, retry: { attempts: 2, backoff: 1h },'),
+        );
+        await rig.advance(1_100);
+        await rig.stop(id);
+        expect((await rig.engine.receipt(id))?.unconfirmed).to.equal(2);
+        const tokens = new Map(worker.held);
+        rig = await rig.crash();
+        await rig.advance(9_000);
+        expect(await outcomes(id)).to.deep.equal(['unconfirmed', 'unconfirmed']);
+        await worker.connect(rig);
+        for (const [task, token] of tokens) await worker.report(task, { kind: 'aborted', outcome: 'forced' }, token);
+        expect(await outcomes(id)).to.deep.equal(['forced', 'forced']);
+      });
+    });
+
     it('claims nothing whose intent was stored before', async () => {
       const id = await rig.run(workflow('before', 'retry: { attempts: 3 },'));
       await rig.store.requestStop(id, { requestId: 'r-1', requestedAtMs: rig.clock.nowMs() });

@@ -172,7 +172,7 @@ export const mutants: Mutant[] = [
     'result-durable',
     'a result is acknowledged before it is durable',
     HOST,
-    'return taken ? this.#durable() : Promise.resolve(false);',
+    'return taken ? this.#durable() : this.#discarded();',
     'return Promise.resolve(taken);',
   ),
   mutant(
