@@ -94,7 +94,7 @@ export class ClusterDuties {
       ...options,
       beat: () => options.engine.beat(),
       seen: (view) => this.#seen(view),
-      tellLoad: (executions) => options.bus.tell({ kind: 'engine.load', engine: options.id, executions }),
+      tellLoad: (load) => options.bus.tell({ kind: 'engine.load', engine: options.id, load }),
       fenced: (why) => options.engine.fenced(why),
     });
   }
@@ -147,7 +147,7 @@ export class ClusterDuties {
         void this.membership.look().then(() => this.sweepNow());
         return;
       case 'engine.load':
-        this.membership.heardLoad(hint.engine, hint.executions);
+        this.membership.heardLoad(hint.engine, hint.load);
         return;
       case 'admission.changed':
         void this.membership.look();

@@ -12,6 +12,8 @@ const AGAIN_MS = 500;
 const MARGIN_MS = 1_500;
 /** An orphan that its chosen heir has not taken for so long is anybody's. */
 const PATIENCE_MS = 3_000;
+/** An engine counts with the most that it had in a time between this and twice this. */
+const LATELY_MS = 1_000;
 /** Between two words of this engine on how much it has to do, and by how much that must differ from the last one. */
 const TELL_MS = 100;
 const TELL_CHANGE = 16;
@@ -44,7 +46,7 @@ export interface MembershipOptions {
   /** A newer view of the others. */
   seen(view: ClusterView): void;
   /** For the others, between two heartbeats: what this engine has to do now. */
-  tellLoad(executions: EngineBeat['executions']): void;
+  tellLoad(load: number): void;
   /** Its lease may have run out, or did: it owns nothing any more. Called once. */
   fenced(why: string): void;
 }
@@ -64,6 +66,7 @@ export class Membership {
   #closed = false;
   /** Of the others, by engine. */
   readonly #loads = new Map<string, Load>();
+  readonly #own = new Most(LATELY_MS);
   /** What this engine had to do when it said so last, heartbeats aside. */
   #told = { count: 0, atMs: Number.NEGATIVE_INFINITY };
   /** Engines that are gone and of whom nothing was left at the last look: when to look again. */
@@ -155,7 +158,8 @@ export class Membership {
     const { cluster, clock, beat, id, seen } = this.#options;
     // The lease runs from the moment the store may have noted it, which is not before it was sent.
     const sentAtMs = clock.monotonicMs();
-    const view = await cluster.beat(beat());
+    const said = beat();
+    const view = await cluster.beat({ ...said, load: this.#own.note(countOf(said.executions), sentAtMs) });
     if (this.lapsed()) return;
     if (view.self === null) {
       this.#fence('another engine declared this one dead');
@@ -170,7 +174,8 @@ export class Membership {
     );
     const ids = new Set(this.#others.map((row) => row.id));
     for (const known of this.#loads.keys()) if (!ids.has(known)) this.#loads.delete(known);
-    for (const row of this.#others) this.#noteLoad(row.id, loadOf(row.executions), sentAtMs - row.silentMs);
+    for (const row of this.#others)
+      this.#noteLoad(row.id, row.load ?? countOf(row.executions), sentAtMs - row.silentMs);
     seen(view);
   }
 
@@ -229,8 +234,8 @@ export class Membership {
   lessLoaded(ownLoad: number): string | null {
     const others = this.#others.filter(({ status }) => status === 'serving');
     if (others.length === 0) return null;
-    this.#tellLoad(ownLoad);
     const nowMs = this.#options.clock.monotonicMs();
+    this.#tellLoad(this.#own.note(ownLoad, nowMs), nowMs);
     const loads = others.flatMap(({ id }) => {
       const load = this.#loads.get(id);
       return load === undefined ? [] : [{ id, load, count: load.offered + countNow(load, nowMs) }];
@@ -244,20 +249,19 @@ export class Membership {
 
   /**
    * Starts that come to all engines at once would make each believe that the others have nothing to do, until the next
-   * heartbeat, and offer to them what they offer back.
+   * heartbeat, and offer to them what they offer back. Short executions come and go together: what an engine has at
+   * one instant, it may not have at the next, so it says the most that it had lately.
    */
-  #tellLoad(count: number): void {
-    const { clock, beat, tellLoad } = this.#options;
-    const nowMs = clock.monotonicMs();
+  #tellLoad(count: number, nowMs: number): void {
     const { count: before, atMs } = this.#told;
     if (Math.abs(count - before) < TELL_CHANGE + TELL_SHARE * before || nowMs - atMs < TELL_MS) return;
     this.#told = { count, atMs: nowMs };
-    tellLoad(beat().executions);
+    this.#options.tellLoad(count);
   }
 
   /** What another engine says of itself. */
-  heardLoad(id: string, executions: EngineBeat['executions']): void {
-    if (this.#loads.has(id)) this.#setLoad(id, loadOf(executions), this.#options.clock.monotonicMs());
+  heardLoad(id: string, load: number): void {
+    if (this.#loads.has(id)) this.#setLoad(id, load, this.#options.clock.monotonicMs());
   }
 
   #noteLoad(id: string, count: number, saidAtMs: number): void {
@@ -278,8 +282,31 @@ function countNow({ count, saidAtMs, perMs }: Load, nowMs: number): number {
   return count + Math.min(count, perMs * Math.max(0, nowMs - saidAtMs));
 }
 
-function loadOf({ running, pending }: EngineBeat['executions']): number {
+function countOf({ running, pending }: EngineBeat['executions']): number {
   return running + pending;
+}
+
+/** The most of what was noted lately. */
+class Most {
+  readonly #ms: number;
+  #sinceMs = Number.NEGATIVE_INFINITY;
+  #now = 0;
+  #before = 0;
+
+  constructor(ms: number) {
+    this.#ms = ms;
+  }
+
+  note(count: number, nowMs: number): number {
+    const agoMs = nowMs - this.#sinceMs;
+    if (agoMs >= this.#ms) {
+      this.#before = agoMs >= 2 * this.#ms ? 0 : this.#now;
+      this.#now = 0;
+      this.#sinceMs = nowMs;
+    }
+    this.#now = Math.max(this.#now, count);
+    return Math.max(this.#now, this.#before);
+  }
 }
 
 /**

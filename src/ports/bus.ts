@@ -1,4 +1,4 @@
-import type { EngineItem, ExecutionEvent, ExecutionItem, StopReceipt } from '../wire.ts';
+import type { ExecutionEvent, ExecutionItem, StopReceipt } from '../wire.ts';
 import type { WorkReport } from './work.ts';
 
 /**
@@ -35,8 +35,8 @@ export type EngineHint =
   /** An engine has handed over or was declared dead: its executions wait for owners. */
   | { kind: 'engine.gone'; engine: string }
   | { kind: 'engine.drain'; engine: string }
-  /** Executions that run and wait there: it has others to compare with, and more or less than it said last. */
-  | { kind: 'engine.load'; engine: string; executions: EngineItem['executions'] }
+  /** The most that ran and waited there lately: more or less than it said last. */
+  | { kind: 'engine.load'; engine: string; load: number }
   /** An execution is offered to this engine. */
   | { kind: 'execution.offered'; engine: string; executionId: string }
   /** It is deleted: nobody keeps anything of it. */

@@ -19,6 +19,8 @@ export interface EngineBeat {
   status: EngineItem['status'];
   version: string;
   executions: { running: number; pending: number; parked: number };
+  /** The most that ran and waited there lately; absent: as `executions` says. */
+  load?: number;
   /** Its own silence after which others may take over, ms. */
   leaseMs: number;
   /** Executions and projects (`execution:ID`, `project:NAME`, `projects`) that its clients follow, at most 200. */

@@ -339,6 +339,18 @@ export function clusterStoreContract(name: string, open: () => Promise<OpenedClu
         expect(await cluster.acceptOffer('unknown', two)).to.equal(null);
       });
 
+      it('is one of many that are accepted at once, each for itself', async () => {
+        await create({ ...owned(one, a), offeredTo: two }, { ...owned(one, b), offeredTo: three }, owned(one, c));
+        const asked = [a, b, c, a, 'unknown'].map((id) => cluster.acceptOffer(id, two));
+        const [first, ofThree, ofNobody, again, unknown] = await Promise.all(asked);
+        expect(first).to.deep.equal(await store.load(a));
+        expect(again).to.deep.equal(first);
+        expect(first?.header.owner).to.deep.equal({ engine: two, epoch: 2 });
+        expect([ofThree, ofNobody, unknown]).to.deep.equal([null, null, null]);
+        expect((await store.load(c))?.header.owner).to.deep.equal({ engine: one, epoch: 1 });
+        expect((await cluster.acceptOffer(b, three))?.header.owner).to.deep.equal({ engine: three, epoch: 2 });
+      });
+
       it('carries a stop that came first', async () => {
         await create({ ...owned(one, a), offeredTo: two });
         await store.requestStop(a, { requestId: 'stop-1', requestedAtMs: T0 + 9 });

@@ -238,6 +238,23 @@ describe('several engines on one store', () => {
         .and.lessThan(3 * 16);
     });
 
+    it('stays where it was asked for when as many come and go everywhere, by turns', async () => {
+      const all: EngineRig[] = [];
+      for (let index = 0; index < 3; index += 1) all.push(await start({ slots: 100 }));
+      await engines.live(4_000);
+      // Grows, so that nobody hears first of one engine that has much to do.
+      for (const count of [16, 24, 32, 40, 48, 48, 48]) {
+        for (const rig of all) {
+          const ids: string[] = [];
+          for (let index = 0; index < count; index += 1) ids.push(await engines.run(rig, CALL));
+          await engines.live(120);
+          for (const id of ids) rig.work.answer(`${id}/a/-/1`, { kind: 'completed', output: 1 });
+          await engines.live(120);
+        }
+      }
+      for (const rig of all) expect(rig.calls.get('acceptOffer')).to.equal(undefined);
+    });
+
     it('stays where it was asked for when another engine had as many lately, and its last word is old', async () => {
       // Its heartbeats come just before those of the other.
       const [b, a] = [await start(), await start()];

@@ -7,6 +7,8 @@ import type { Json } from '../../wire.ts';
 import { compare, decodeTrigger, LIVE, RECORD_FIELDS, type RecordFields } from './codec.ts';
 import type { Connection } from './connection.ts';
 import { CLUSTER_ID, type EngineDocument, type ExecutionDocument, type TriggerDocument } from './documents.ts';
+import { Gathered } from './gathered.ts';
+import type { Lanes } from './lanes.ts';
 import { recoverableOf } from './recoverable.ts';
 import type { Collections } from './schema.ts';
 import type { Tasks } from './tasks.ts';
@@ -22,6 +24,8 @@ export interface ClusterOptions {
   collections: Collections;
   texts: Texts;
   tasks: Tasks;
+  /** Of updates of headers. */
+  lanes: Lanes<ExecutionDocument>;
   /** Runs what concerns one execution after the earlier calls on it. */
   inTurn<T>(executionId: string, work: () => Promise<T>): Promise<T>;
 }
@@ -36,14 +40,20 @@ export class MongoClusterStore implements ClusterStore {
   readonly #texts: Texts;
   readonly #tasks: Tasks;
   readonly #inTurn: ClusterOptions['inTurn'];
+  readonly #lanes: Lanes<ExecutionDocument>;
+  readonly #accepted = new Gathered(async (ids) => {
+    const records = await this.#records({ _id: { $in: ids }, ...live, offer: { $exists: false } });
+    return new Map(records.map((record) => [record.header.id, record]));
+  });
   /** Engines that beat here before: a row of theirs that is gone stays gone. */
   readonly #joined = new Set<string>();
 
-  constructor({ connection, collections, texts, tasks, inTurn }: ClusterOptions) {
+  constructor({ connection, collections, texts, tasks, lanes, inTurn }: ClusterOptions) {
     this.#connection = connection;
     this.#collections = collections;
     this.#texts = texts;
     this.#tasks = tasks;
+    this.#lanes = lanes;
     this.#inTurn = inTurn;
   }
 
@@ -191,13 +201,14 @@ export class MongoClusterStore implements ClusterStore {
     return free;
   }
 
+  /** Offers come many at a time, where one engine gets most of the starts: they share both commands. */
   acceptOffer(executionId: string, to: string): Promise<RecoverableExecution | null> {
     return this.#inTurn(executionId, async () => {
-      await this.#connection.run(() =>
-        this.#collections.executions.updateOne({ _id: executionId, ...live, 'offer.to': to }, takenBy(to)),
-      );
+      const filter = { _id: executionId, ...live, 'offer.to': to };
+      await this.#lanes.write({ updateOne: { filter, update: takenBy(to) } });
       // Also where it was accepted before, and the answer was lost.
-      return (await this.#records({ _id: executionId, ...live, engine: to, offer: { $exists: false } }))[0] ?? null;
+      const record = await this.#accepted.get(executionId);
+      return record?.header.owner.engine === to ? record : null;
     });
   }
 

@@ -10,6 +10,7 @@ import { bytesOf, type EncodedCommit, encodeCommit, LIVE, tasksOf } from './code
 import type { Connection } from './connection.ts';
 import type { Creations } from './creations.ts';
 import { type ExecutionDocument, fieldOf, keyOf, nodePath, type ResultsOfNode, type Stored } from './documents.ts';
+import { Gathered } from './gathered.ts';
 import { Lanes } from './lanes.ts';
 import type { Collections } from './schema.ts';
 import { storedOf, type Texts, TextWriter } from './texts.ts';
@@ -64,7 +65,7 @@ export class Commits {
   readonly #commitLanes: Lanes<ExecutionDocument>;
   readonly #waiting = new Map<string, Waiting[]>();
   #barrier = 0;
-  #asked: { ids: Set<string>; answer: Promise<Map<string, Verdict>> } | null = null;
+  readonly #verdicts = new Gathered((ids) => this.#look(ids));
   readonly #replaced = new ReplacedTexts();
 
   constructor({ connection, collections, texts, turns, creations }: CommitsOptions) {
@@ -135,7 +136,7 @@ export class Commits {
   /** Of a run that was applied in part, those that were: they are the first ones. */
   async #appliedOf(run: EncodedCommit[]): Promise<CommitOutcome[]> {
     const [first] = run as [EncodedCommit];
-    const seen = await this.#look(first.executionId);
+    const seen = await this.#verdicts.get(first.executionId);
     if (seen === null) return [];
     const applied = run.filter(({ epoch, v, final }) => v <= seen.v && seen.epoch === epoch + (final ? 1 : 0));
     return applied.map(() => committed);
@@ -143,7 +144,7 @@ export class Commits {
 
   /** Of a commit that was perhaps not applied. */
   async #judged(commit: EncodedCommit): Promise<CommitOutcome | FullstopError> {
-    const seen = await this.#look(commit.executionId);
+    const seen = await this.#verdicts.get(commit.executionId);
     const outcome = verdictOn(commit, seen);
     // What is left: the header is full, or has moved outputs that this one drops, or it creates executions.
     return outcome ?? this.#transact(commit);
@@ -183,23 +184,11 @@ export class Commits {
     this.#turns.take([id], sweep).catch(() => undefined);
   }
 
-  /** Asks for the headers of all that ask in one turn of the event loop. */
-  async #look(id: string): Promise<Verdict | null> {
-    if (this.#asked === null) {
-      const ids = new Set<string>();
-      const answer = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
-        this.#asked = null;
-        return this.#connection.run(async () => {
-          const found = await this.#executions
-            .find({ _id: { $in: [...ids] } }, { projection: VERDICT_FIELDS })
-            .toArray();
-          return new Map(found.map((each) => [each._id, each as Verdict]));
-        });
-      });
-      this.#asked = { ids, answer };
-    }
-    this.#asked.ids.add(id);
-    return (await this.#asked.answer).get(id) ?? null;
+  #look(ids: string[]): Promise<Map<string, Verdict>> {
+    return this.#connection.run(async () => {
+      const found = await this.#executions.find({ _id: { $in: ids } }, { projection: VERDICT_FIELDS }).toArray();
+      return new Map(found.map((each) => [each._id, each as Verdict]));
+    });
   }
 
   async #transact(commit: EncodedCommit): Promise<CommitOutcome | FullstopError> {

@@ -117,6 +117,7 @@ export class MongoExecutionStore implements ExecutionStore {
       collections,
       texts: this.#texts,
       tasks: this.#tasks,
+      lanes: this.#commits.lanes,
       inTurn: (id, work) => this.#inTurn(id, work),
     });
   }
