@@ -4,7 +4,7 @@ import { type Logger, pino } from 'pino';
 import { createExpressions } from './adapters/expressions/expressions.ts';
 import { type BusMessage, SocketIoBus } from './adapters/socket-io/bus.ts';
 import type { EngineLink } from './adapters/socket-io/link.ts';
-import { Relay } from './adapters/socket-io/relay.ts';
+import { Relay, type RelayOptions } from './adapters/socket-io/relay.ts';
 import { createSqliteStore } from './adapters/sqlite/store.ts';
 import { systemClock } from './adapters/system/clock.ts';
 import { systemIds, systemTokens } from './adapters/system/ids.ts';
@@ -34,6 +34,11 @@ import { createInProcessPool } from './worker/pool.ts';
 /** An engine on the given ports: what the server runs, and what a test runs on a virtual clock. */
 export function composeEngine(ports: EnginePorts, options: Partial<EngineOptions> = {}): EngineApi {
   return createEngine(ports, options);
+}
+
+/** What an engine and its server announce on: alone, or over a link to the others. */
+export function composeBus(others: RelayOptions | null = null): SocketIoBus {
+  return new SocketIoBus(others === null ? null : new Relay<BusMessage>(others));
 }
 
 export interface FullstopServer {
@@ -70,7 +75,7 @@ async function openAlone(config: Config, logger: Logger): Promise<Ground> {
   }
   const store = createSqliteStore({ directory: config.dataDir });
   await store.open();
-  return { store, bus: new SocketIoBus(), installation: await installationOf(store) };
+  return { store, bus: composeBus(), installation: await installationOf(store) };
 }
 
 /** @throws FS_INVALID, FS_UNAVAILABLE when MongoDB is not what engines need, or not there */
@@ -91,7 +96,7 @@ async function openShared(config: Config, uri: string, logger: Logger): Promise<
   }
   const store = createMongoStore({ uri, database: databaseOf(uri) });
   await store.open();
-  const bus = new SocketIoBus(new Relay<BusMessage>({ link }));
+  const bus = composeBus({ link, clock: systemClock, id: systemIds.next() });
   await bus.open();
   return { store, bus, installation: null };
 }

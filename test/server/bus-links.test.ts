@@ -1,14 +1,14 @@
 /** The bus over real Redis and MongoDB: gone, back, and the rooms of this engine meanwhile. */
 import { expect } from 'chai';
 import { MongoClient } from 'mongodb';
-import { type BusMessage, SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
+import type { SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
 import type { EngineLink } from '../../src/adapters/socket-io/link.ts';
 import { BUS_APP_NAME, BUS_COLLECTION, createMongoLink } from '../../src/adapters/socket-io/mongo-link.ts';
 import { createRedisLink } from '../../src/adapters/socket-io/redis-link.ts';
-import { Relay } from '../../src/adapters/socket-io/relay.ts';
 import { mongoOrSkip, type TestMongo } from '../support/mongo.ts';
 import { TestRedis } from '../support/redis.ts';
 import { until } from '../support/server-process.ts';
+import { busOver } from './links.ts';
 
 const BEAT_MS = 500;
 const log = { warn: () => undefined, debug: () => undefined };
@@ -22,8 +22,8 @@ class Pair {
   gaps = 0;
 
   constructor(link: () => EngineLink) {
-    this.here = new SocketIoBus(new Relay<BusMessage>({ link: link(), beatMs: BEAT_MS }));
-    this.there = new SocketIoBus(new Relay<BusMessage>({ link: link(), beatMs: BEAT_MS }));
+    this.here = busOver(link(), BEAT_MS);
+    this.there = busOver(link(), BEAT_MS);
     this.here.onStop(({ executionId }) => this.heardHere.push(executionId));
     this.there.onStop(({ executionId }) => this.heardThere.push(executionId));
     this.there.onGap(() => {
@@ -125,9 +125,7 @@ describe('the bus over Redis', function () {
   linkTests(() => ({ pair, take: () => redis.kill(), giveBack: () => redis.run() }));
 
   it('does not keep a start waiting for a Redis that is not there', async () => {
-    const bus = new SocketIoBus(
-      new Relay<BusMessage>({ link: createRedisLink({ url: 'redis://127.0.0.1:1', channel: 'x', log }) }),
-    );
+    const bus = busOver(createRedisLink({ url: 'redis://127.0.0.1:1', channel: 'x', log }));
     const atMs = performance.now();
     await bus.open();
     expect(performance.now() - atMs).to.be.below(12_000);

@@ -1,9 +1,8 @@
 import { expect } from 'chai';
-import { type BusMessage, SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
-import { Relay } from '../../src/adapters/socket-io/relay.ts';
+import type { SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
 import type { EngineHint } from '../../src/ports/bus.ts';
 import type { ExecutionEvent } from '../../src/wire.ts';
-import { type TestLink, Wire } from './links.ts';
+import { busOver, type TestLink, Wire } from './links.ts';
 
 interface World {
   wire: Wire;
@@ -28,8 +27,8 @@ describe('the bus between engines', () => {
     const wire = new Wire();
     const link = wire.link();
     const otherLink = wire.link();
-    const bus = new SocketIoBus(new Relay<BusMessage>({ link }));
-    const other = new SocketIoBus(new Relay<BusMessage>({ link: otherLink }));
+    const bus = busOver(link);
+    const other = busOver(otherLink);
     open.push(bus, other);
     const world: World = { wire, link, bus, otherLink, other, heard: [], gaps: 0 };
     other.onHint((found) => world.heard.push(found));
@@ -234,7 +233,7 @@ describe('the bus between engines', () => {
       const world = await pair();
       rooms(world.other).follow('execution:e');
       await turn();
-      const late = new SocketIoBus(new Relay<BusMessage>({ link: world.wire.link() }));
+      const late = busOver(world.wire.link());
       open.push(late);
       await late.open();
       await turn();

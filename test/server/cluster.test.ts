@@ -4,8 +4,7 @@ import { pino } from 'pino';
 import { io, type Socket } from 'socket.io-client';
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
 import { createMemoryStore, type MemoryStore } from '../../src/adapters/memory/store.ts';
-import { type BusMessage, SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
-import { Relay } from '../../src/adapters/socket-io/relay.ts';
+import type { SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
 import { systemClock } from '../../src/adapters/system/clock.ts';
 import { systemIds, systemTokens } from '../../src/adapters/system/ids.ts';
 import { resolveConfig } from '../../src/config.ts';
@@ -17,7 +16,7 @@ import { createExecutors } from '../../src/worker/executors.ts';
 import { createInProcessPool, type InProcessPool } from '../../src/worker/pool.ts';
 import { Endpoint } from '../support/endpoint.ts';
 import { type Data, until } from '../support/server-process.ts';
-import { Wire } from './links.ts';
+import { busOver, Wire } from './links.ts';
 import { ADMIN_KEY } from './support.ts';
 
 const STOPPED = 'workflow stopped by user';
@@ -34,7 +33,7 @@ class Member {
 
   constructor(store: MemoryStore, wire: Wire, allowed: string) {
     this.#store = store;
-    this.bus = new SocketIoBus(new Relay<BusMessage>({ link: wire.link(), beatMs: 500 }));
+    this.bus = busOver(wire.link(), 500);
     const config = resolveConfig({ FULLSTOP_HTTP_ALLOW: allowed });
     const executors = createExecutors({ config, containers: null, env: {}, allow: () => false });
     this.#pool = createInProcessPool({ executors, clock: systemClock });

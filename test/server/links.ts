@@ -1,4 +1,14 @@
+import type { SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
 import type { EngineLink, LinkHandlers, Packet } from '../../src/adapters/socket-io/link.ts';
+import { systemClock } from '../../src/adapters/system/clock.ts';
+import { systemIds } from '../../src/adapters/system/ids.ts';
+import { composeBus } from '../../src/runtime.ts';
+
+/** As the server composes it. */
+export function busOver(link: EngineLink, beatMs?: number): SocketIoBus {
+  const others = { link, clock: systemClock, id: systemIds.next() };
+  return composeBus(beatMs === undefined ? others : { ...others, beatMs });
+}
 
 /** Carries packets between engines of one process at once, or as a test says. */
 export class Wire {

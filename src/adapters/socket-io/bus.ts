@@ -9,6 +9,7 @@
  */
 import type { Namespace } from 'socket.io';
 import type { Bus, EngineHint, StopMessage } from '../../ports/bus.ts';
+import type { Clock, TimerHandle } from '../../ports/clock.ts';
 import type { ExecutionEvent, ExecutionItem, StopReceipt } from '../../wire.ts';
 import type { Relay, RelayCounters } from './relay.ts';
 
@@ -54,7 +55,7 @@ export class SocketIoBus implements Bus {
   readonly #elsewhere = new Map<string, Set<string>>();
   #elsewhereByBeat: ReadonlySet<string> = new Set();
   #tellFollowsScheduled = false;
-  #gapTimer: NodeJS.Timeout | null = null;
+  #gapTimer: TimerHandle | null = null;
   #gapAgain = false;
   #namespace: Namespace | null = null;
   #workers: Namespace | null = null;
@@ -70,11 +71,12 @@ export class SocketIoBus implements Bus {
 
   /** Resolves when other engines are heard, or when there is no more waiting for that. */
   async open(): Promise<void> {
-    await this.#relay?.open({
+    const relay = this.#relay;
+    await relay?.open({
       message: (message, from) => this.#try(() => this.#heard(message, from)),
       gap: (from) => {
-        this.#relay?.say({ kind: 'ask', of: from });
-        this.#gap();
+        relay.say({ kind: 'ask', of: from });
+        this.#gap(relay.clock);
       },
       joined: () => this.#tellFollows(),
       left: (from) => this.#elsewhere.delete(from),
@@ -82,6 +84,7 @@ export class SocketIoBus implements Bus {
   }
 
   async close(): Promise<void> {
+    if (this.#gapTimer !== null) this.#relay?.clock.clearTimer(this.#gapTimer);
     await this.#relay?.close();
   }
 
@@ -168,19 +171,18 @@ export class SocketIoBus implements Bus {
   }
 
   /** At once, and when gaps follow each other once more after a while. */
-  #gap(): void {
+  #gap(clock: Clock): void {
     if (this.#gapTimer !== null) {
       this.#gapAgain = true;
       return;
     }
     for (const handler of this.#gapHandlers) this.#try(handler);
-    this.#gapTimer = setTimeout(() => {
+    this.#gapTimer = clock.setTimer(GAP_PAUSE_MS, () => {
       this.#gapTimer = null;
       if (!this.#gapAgain) return;
       this.#gapAgain = false;
-      this.#gap();
-    }, GAP_PAUSE_MS);
-    this.#gapTimer.unref();
+      this.#gap(clock);
+    });
   }
 
   #heard(message: BusMessage, from: string): void {
@@ -219,7 +221,7 @@ export class SocketIoBus implements Bus {
   #tellFollows(): void {
     if (this.#tellFollowsScheduled) return;
     this.#tellFollowsScheduled = true;
-    setImmediate(() => {
+    this.#relay?.clock.defer(() => {
       this.#tellFollowsScheduled = false;
       this.#relay?.say({ kind: 'follows', rooms: [...this.#here] });
     });

@@ -5,8 +5,8 @@
  * got. What is said within one turn, or while a packet is on its way, leaves in one packet. What cannot leave is
  * dropped: others notice by its number.
  */
-import { randomBytes } from 'node:crypto';
-import { atMost, type EngineLink, type Packet } from './link.ts';
+import type { Clock, TimerHandle } from '../../ports/clock.ts';
+import type { EngineLink, Packet } from './link.ts';
 
 /** One that has something to say, and one that hears it. */
 export interface RelayHandlers<Message> {
@@ -21,6 +21,9 @@ export interface RelayHandlers<Message> {
 
 export interface RelayOptions {
   link: EngineLink;
+  clock: Clock;
+  /** Of this start: nobody else's, and none that was before. */
+  id: string;
   /** Between two signs of life of an engine that has nothing to say, ms. */
   beatMs?: number;
 }
@@ -63,8 +66,8 @@ const CLOSE_MS = 1_000;
 const GOODBYE = '"goodbye"';
 
 export class Relay<Message extends object> {
-  /** Of this start. */
-  readonly id = randomBytes(9).toString('base64url');
+  readonly id: string;
+  readonly clock: Clock;
   readonly counters: RelayCounters = { sent: 0, dropped: 0, received: 0, doubled: 0, gaps: 0 };
   readonly #link: EngineLink;
   readonly #beatMs: number;
@@ -77,11 +80,13 @@ export class Relay<Message extends object> {
   #idle: Promise<void> = Promise.resolve();
   #scheduled = false;
   #saidAtMs = 0;
-  #beat: NodeJS.Timeout | null = null;
+  #beat: TimerHandle | null = null;
   #closed = false;
 
-  constructor({ link, beatMs = BEAT_MS }: RelayOptions) {
+  constructor({ link, clock, id, beatMs = BEAT_MS }: RelayOptions) {
     this.#link = link;
+    this.clock = clock;
+    this.id = id;
     this.#beatMs = beatMs;
   }
 
@@ -95,11 +100,7 @@ export class Relay<Message extends object> {
     });
     if (this.#closed) return;
     this.#sendBeat();
-    this.#beat = setInterval(() => {
-      this.#dropSilent();
-      if (performance.now() - this.#saidAtMs >= this.#beatMs * 0.9) this.#sendBeat();
-    }, this.#beatMs);
-    this.#beat.unref();
+    this.#beatLater();
   }
 
   /** Whoever is heard now. */
@@ -115,15 +116,34 @@ export class Relay<Message extends object> {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    if (this.#beat !== null) clearInterval(this.#beat);
+    if (this.#beat !== null) this.clock.clearTimer(this.#beat);
     if (this.#handlers !== null) {
       // Behind what still waits to leave.
       this.#waiting.push({ number: this.#take(), text: GOODBYE });
       if (!this.#sending) this.#startSending();
-      await atMost(CLOSE_MS, this.#idle);
+      await this.#idleFor(CLOSE_MS);
     }
     this.#waiting = [];
     await this.#link.close();
+  }
+
+  /** Resolves when nothing waits to leave, or after that time. */
+  #idleFor(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.clock.setTimer(ms, resolve);
+      void this.#idle.then(() => {
+        this.clock.clearTimer(timer);
+        resolve();
+      });
+    });
+  }
+
+  #beatLater(): void {
+    this.#beat = this.clock.setTimer(this.#beatMs, () => {
+      this.#dropSilent();
+      if (this.clock.monotonicMs() - this.#saidAtMs >= this.#beatMs * 0.9) this.#sendBeat();
+      this.#beatLater();
+    });
   }
 
   #take(): number {
@@ -141,7 +161,7 @@ export class Relay<Message extends object> {
     this.#waiting.push({ number, text });
     if (this.#sending || this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => {
+    this.clock.defer(() => {
       this.#scheduled = false;
       if (!this.#sending) this.#startSending();
     });
@@ -150,7 +170,7 @@ export class Relay<Message extends object> {
   /** A packet without messages tells where the numbers are. */
   #sendBeat(): void {
     if (this.#closed || this.#sending || this.#waiting.length > 0) return;
-    this.#saidAtMs = performance.now();
+    this.#saidAtMs = this.clock.monotonicMs();
     this.#link.send({ from: this.id, first: this.#next, count: 0, text: '[]' }).catch(() => undefined);
   }
 
@@ -165,7 +185,7 @@ export class Relay<Message extends object> {
       const batch = this.#nextBatch();
       const [first] = batch;
       if (first === undefined) break;
-      this.#saidAtMs = performance.now();
+      this.#saidAtMs = this.clock.monotonicMs();
       const text = `[${batch.map((message) => message.text).join(',')}]`;
       try {
         await this.#link.send({ from: this.id, first: first.number, count: batch.length, text });
@@ -196,7 +216,7 @@ export class Relay<Message extends object> {
     const { from, first, count } = packet;
     const known = this.#senders.get(from);
     const sender = known ?? { next: first, heardAtMs: 0 };
-    sender.heardAtMs = performance.now();
+    sender.heardAtMs = this.clock.monotonicMs();
     if (known === undefined) {
       this.#senders.set(from, sender);
       this.#handlers?.joined(from);
@@ -214,12 +234,13 @@ export class Relay<Message extends object> {
   }
 
   #gap(from: string | null): void {
+    if (this.#closed) return;
     this.counters.gaps += 1;
     this.#handlers?.gap(from);
   }
 
   #dropSilent(): void {
-    const beforeMs = performance.now() - BEATS_MISSED * this.#beatMs;
+    const beforeMs = this.clock.monotonicMs() - BEATS_MISSED * this.#beatMs;
     for (const [from, { heardAtMs }] of this.#senders) if (heardAtMs < beforeMs) this.#forget(from);
   }
 
