@@ -59,8 +59,16 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
       done(refused?.message ?? null, refused === null);
     },
   });
+  return { io, ...openClientNamespace(io, { context, bus, verbs }) };
+}
+
+/** Opens it on a server's Socket.IO. */
+export function openClientNamespace(
+  io: Server,
+  { context, bus, verbs }: Omit<SocketOptions, 'origins'>,
+): Omit<Sockets, 'io'> {
   const namespace = io.of('/') as unknown as Namespace<never, never, never, SocketData>;
-  const subscriptions = new Subscriptions(context.store, context.logger);
+  const subscriptions = new Subscriptions(context);
   bus.attach(io.of('/'), (executionId, event) => subscriptions.announce(executionId, event));
   bus.onGap(() => subscriptions.missed());
   const table = new Map<string, (socket: ClientSocket, caller: Caller, payload: unknown) => Promise<Outcome>>();
@@ -129,7 +137,6 @@ export function createSockets(server: HttpServer, { context, origins, bus, verbs
   }
 
   return {
-    io,
     closeSocketsOf: (keyId) => namespace.in(keyRoom(keyId)).disconnectSockets(true),
     keysInUse() {
       const rooms = [...namespace.adapter.rooms.keys()].filter((room) => room.startsWith(KEY));

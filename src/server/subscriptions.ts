@@ -14,6 +14,7 @@ import type { Socket } from 'socket.io';
 import { waitingPackets } from '../adapters/socket-io/bus.ts';
 import { eventOf } from '../engine/views.ts';
 import { messageOf } from '../errors.ts';
+import type { Clock, TimerHandle } from '../ports/clock.ts';
 import type { ExecutionStore } from '../ports/store.ts';
 import type { ExecutionEvent } from '../wire.ts';
 
@@ -28,24 +29,29 @@ const LOOK_PAGE = 1_000;
 /** Until the store is asked again after it failed, or had not yet what was announced. */
 const RETRY_MS = 200;
 
+/** What subscriptions need of their server. */
+export interface SubscriptionGround {
+  store: ExecutionStore;
+  clock: Clock;
+  logger: Logger;
+}
+
 export class Subscriptions {
-  readonly #store: ExecutionStore;
-  readonly #logger: Logger;
+  readonly #ground: SubscriptionGround;
   /** By execution, then by socket id. */
   readonly #all = new Map<string, Map<string, Subscription>>();
-  #timer: NodeJS.Timeout | null = null;
+  #timer: TimerHandle | null = null;
   #looking = false;
   #closed = false;
 
-  constructor(store: ExecutionStore, logger: Logger) {
-    this.#store = store;
-    this.#logger = logger;
+  constructor(ground: SubscriptionGround) {
+    this.#ground = ground;
   }
 
   /** Sends events from `from` on, once each and in order. Replaces the socket's earlier subscription. */
   start(socket: Socket, executionId: string, from: number): void {
     this.end(socket, executionId);
-    const subscription = new Subscription(this.#store, this.#logger, socket, executionId, from);
+    const subscription = new Subscription(this.#ground, socket, executionId, from);
     const ofExecution = this.#all.get(executionId) ?? new Map<string, Subscription>();
     ofExecution.set(socket.id, subscription);
     this.#all.set(executionId, ofExecution);
@@ -73,16 +79,16 @@ export class Subscriptions {
 
   close(): void {
     this.#closed = true;
-    if (this.#timer !== null) clearTimeout(this.#timer);
+    if (this.#timer !== null) this.#ground.clock.clearTimer(this.#timer);
   }
 
   #lookLater(): void {
-    if (this.#store.cluster === null || this.#timer !== null || this.#closed || this.#all.size === 0) return;
-    this.#timer = setTimeout(() => {
+    const { store, clock } = this.#ground;
+    if (store.cluster === null || this.#timer !== null || this.#closed || this.#all.size === 0) return;
+    this.#timer = clock.setTimer(LOOK_MS, () => {
       this.#timer = null;
       void this.#look().then(() => this.#lookLater());
-    }, LOOK_MS);
-    this.#timer.unref();
+    });
   }
 
   async #look(): Promise<void> {
@@ -93,7 +99,7 @@ export class Subscriptions {
         [...ofExecution.values()].some((subscription) => subscription.waits) ? [id] : [],
       );
       for (let at = 0; at < ids.length && !this.#closed; at += LOOK_PAGE) {
-        const { items } = await this.#store.listExecutions({
+        const { items } = await this.#ground.store.listExecutions({
           project: null,
           ids: ids.slice(at, at + LOOK_PAGE),
           withChildren: true,
@@ -103,7 +109,7 @@ export class Subscriptions {
           for (const subscription of this.#all.get(id)?.values() ?? []) subscription.reached(seq);
       }
     } catch (error) {
-      this.#logger.debug({ error: messageOf(error) }, 'followed executions were not looked at');
+      this.#ground.logger.debug({ error: messageOf(error) }, 'followed executions were not looked at');
     } finally {
       this.#looking = false;
     }
@@ -111,8 +117,7 @@ export class Subscriptions {
 }
 
 class Subscription {
-  readonly #store: ExecutionStore;
-  readonly #logger: Logger;
+  readonly #ground: SubscriptionGround;
   readonly #socket: Socket;
   readonly #executionId: string;
   /** The last event sent. */
@@ -124,9 +129,8 @@ class Subscription {
   /** Its execution's last event was sent. */
   #ended = false;
 
-  constructor(store: ExecutionStore, logger: Logger, socket: Socket, executionId: string, from: number) {
-    this.#store = store;
-    this.#logger = logger;
+  constructor(ground: SubscriptionGround, socket: Socket, executionId: string, from: number) {
+    this.#ground = ground;
     this.#socket = socket;
     this.#executionId = executionId;
     this.#last = from - 1;
@@ -157,7 +161,7 @@ class Subscription {
   read(): void {
     this.#reading = true;
     this.#readAll().catch((error: unknown) => {
-      this.#logger.error({ executionId: this.#executionId, error: messageOf(error) }, 'subscription failed');
+      this.#ground.logger.error({ executionId: this.#executionId, error: messageOf(error) }, 'subscription failed');
       this.#socket.disconnect(true);
     });
   }
@@ -166,10 +170,10 @@ class Subscription {
     for (;;) {
       await this.#drained();
       if (this.#closed) return;
-      const page = await this.#store.readEvents(this.#executionId, this.#last + 1, PAGE).catch(() => null);
+      const page = await this.#ground.store.readEvents(this.#executionId, this.#last + 1, PAGE).catch(() => null);
       if (this.#closed) return;
       if (page === null) {
-        await sleep(RETRY_MS);
+        await this.#sleep(RETRY_MS);
         continue;
       }
       // Older events went while the client read slowly: on its way back it is told from where it can go on.
@@ -177,7 +181,7 @@ class Subscription {
       for (const row of page.items) this.#send(eventOf(row));
       if (page.items.length === PAGE) continue;
       if (this.#last >= this.#announced) break;
-      if (page.items.length === 0) await sleep(RETRY_MS);
+      if (page.items.length === 0) await this.#sleep(RETRY_MS);
     }
     this.#reading = false;
   }
@@ -187,6 +191,10 @@ class Subscription {
     // The terminal event is the last one.
     if (event.type === 'execution.completed' || event.type === 'execution.failed') this.#ended = true;
     this.#socket.emit('execution.event', { executionId: this.#executionId, event });
+  }
+
+  #sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.#ground.clock.setTimer(ms, resolve));
   }
 
   /** Resolves when the client has taken enough of what waits for it. */
@@ -204,8 +212,4 @@ class Subscription {
       });
     }
   }
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => void setTimeout(resolve, ms).unref());
 }

@@ -69,6 +69,13 @@ function linkTests(open: () => { pair: Pair; take: () => Promise<void>; giveBack
     for (const id of ids) pair.stop(id);
     await pair.hears('e999');
     expect(pair.heardThere).to.deep.equal(ids);
+    // They come to know each other in either order.
+    await until(
+      'the other engine',
+      async () => pair.here.counters().others,
+      (others) => others === 1,
+      5_000,
+    );
     expect(pair.here.counters()).to.include({ others: 1, dropped: 0 });
   });
 

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { pino } from 'pino';
 import type { Socket } from 'socket.io';
+import { systemClock } from '../../src/adapters/system/clock.ts';
 import type { EventRow, ExecutionQuery, ExecutionStore, HeaderRow } from '../../src/ports/store.ts';
 import { Subscriptions } from '../../src/server/subscriptions.ts';
 import type { ExecutionEvent } from '../../src/wire.ts';
@@ -47,7 +48,11 @@ const wait = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 describe('subscriptions', () => {
   const all: Subscriptions[] = [];
   function open(store: EventStore): Subscriptions {
-    const subscriptions = new Subscriptions(store as unknown as ExecutionStore, pino({ level: 'silent' }));
+    const subscriptions = new Subscriptions({
+      store: store as unknown as ExecutionStore,
+      clock: systemClock,
+      logger: pino({ level: 'silent' }),
+    });
     all.push(subscriptions);
     return subscriptions;
   }

@@ -1,13 +1,18 @@
-/** What engines tell each other and their clients: the real bus's promises, over links that break them. */
+/**
+ * What carries packets between engines, and breaks every promise that it may break: the real bus of each engine
+ * (`src/adapters/socket-io/bus.ts`, over `relay.ts`) is opened on one of these links. Also watches what a bus is told
+ * and tells: nothing leaves before it is durable, nothing is heard twice, and what was lost is noticed.
+ */
+import type { BusMessage, SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
+import type { EngineLink, LinkHandlers, Packet } from '../../src/adapters/socket-io/link.ts';
 import type { Bus, EngineHint, StopMessage } from '../../src/ports/bus.ts';
-import type { ExecutionEvent, ExecutionItem, StopReceipt } from '../../src/wire.ts';
 import { tail } from './database.ts';
 import type { Ledger } from './ledger.ts';
 import type { FaultKind } from './plan.ts';
 import type { Process, Scheduler, Streams } from './scheduler.ts';
 import type { Trace } from './trace.ts';
 
-/** Faults of messages that hold now, or held. */
+/** Faults of packets that hold now, or held. */
 export interface Weather {
   droppedUntilMs: number;
   doubledUntilMs: number;
@@ -17,27 +22,26 @@ export interface Weather {
   silentUntilMs: number;
 }
 
-export interface Follower {
-  /** Told as its engine hears of it. */
-  event(executionId: string, event: ExecutionEvent): void;
-}
-
-type Message =
-  | { kind: 'stop'; message: StopMessage }
-  | { kind: 'hint'; hint: EngineHint }
-  | { kind: 'event'; executionId: string; event: ExecutionEvent }
-  | { kind: 'receipt'; receipt: StopReceipt }
-  | { kind: 'changed'; item: ExecutionItem };
-
 export interface NetworkOptions {
   scheduler: Scheduler;
   streams: Streams;
   ledger: Ledger;
   trace: Trace;
   hit: (kind: FaultKind) => void;
-  /** Whether messages from one to the other are lost now. */
-  cut: (from: SimBus, to: SimBus) => boolean;
+  /** Whether what this process sends (true) to other engines, or they to it, is lost now. */
+  cut: (process: Process, sends: boolean) => boolean;
 }
+
+/** Until whoever sends gives up. */
+const SEND_MS = 2_000;
+/** Until whoever was cut off finds out that it is not any more. */
+const LOOK_MS = 250;
+/** Whoever missed something has noticed by then: a bus calls at once, or half a second after the last time. */
+const NOTICED_MS = 600;
+/** Two signs of life, and what a packet takes. */
+const BEATS_MS = 11_000;
+/** Whoever missed who follows what has been told by then. */
+const TOLD_MS = 300;
 
 /** Between the engines. */
 export class Network {
@@ -49,186 +53,369 @@ export class Network {
     lateUntilMs: 0,
     silentUntilMs: 0,
   };
-  readonly #members = new Set<SimBus>();
+  /** When a packet was lost, or came late, most recently. */
+  #troubledAtMs = 0;
+  readonly members = new Set<SimLink>();
+  /** How often each hint and STOP was said, by all. */
+  readonly said = new Map<string, number>();
 
   constructor(options: NetworkOptions) {
     this.options = options;
   }
 
-  join(bus: SimBus): void {
-    this.#members.add(bus);
+  carry(from: SimLink, packet: Packet): Promise<void> {
+    const { streams, hit, cut } = this.options;
+    const { process } = from;
+    return new Promise((resolve, reject) => {
+      if (!process.alive) return;
+      const random = streams.of(`link of ${process.name}`);
+      const leavesMs = 0.1 + random.next();
+      if (cut(process, true)) {
+        hit('partitioned');
+        this.#lost(from, null, packet);
+        from.cutOff();
+        process.later(SEND_MS, () => reject(new Error('nobody knows whether it left')));
+        return;
+      }
+      process.later(leavesMs, resolve);
+      for (const to of this.members) if (to !== from) this.#send(from, to, packet, leavesMs);
+    });
   }
 
-  leave(bus: SimBus): void {
-    this.#members.delete(bus);
-  }
-
-  broadcast(from: SimBus, message: Message): void {
-    for (const to of this.#members) if (to !== from) this.#send(from, to, message);
-  }
-
-  #send(from: SimBus, to: SimBus, message: Message): void {
+  #send(from: SimLink, to: SimLink, packet: Packet, leavesMs: number): void {
     const { scheduler, streams, hit, cut } = this.options;
-    const random = streams.of(`bus of ${from.process.name}`);
+    const random = streams.of(`link of ${from.process.name}`);
     const { nowMs } = scheduler;
     const { weather } = this;
-    let delayMs = 0.2 + random.next() * 3;
     const draw = random.next();
-    if (cut(from, to)) {
-      hit('partitioned');
-      return;
-    }
-    if (weather.silentUntilMs > nowMs) {
-      hit('broadcastLost');
-      return;
-    }
-    if (to.deafUntilMs > nowMs) {
-      hit('streamGap');
-      return;
-    }
-    if (weather.droppedUntilMs > nowMs && draw < 0.6) {
-      hit('messageDropped');
-      return;
-    }
+    const delayMs = leavesMs + random.next() * 2;
+    const lost = (kind: FaultKind): void => {
+      hit(kind);
+      this.#lost(from, to, packet);
+    };
+    if (cut(to.process, false)) return lost('partitioned');
+    if (weather.silentUntilMs > nowMs) return lost('broadcastLost');
+    if (to.deafUntilMs > nowMs) return lost('streamGap');
+    if (weather.droppedUntilMs > nowMs && draw < 0.6) return lost('messageDropped');
+    let straysMs: number | null = null;
     if (weather.reorderedUntilMs > nowMs) {
       hit('messageReordered');
-      delayMs += draw * 300;
+      straysMs = draw * 300;
     }
     if (weather.lateUntilMs > nowMs) {
       hit('messageLate');
-      delayMs += 2_000 + draw * 5_000;
+      straysMs = 2_000 + draw * 5_000;
     }
-    const deliver = (): void => to.hear(message);
-    to.process.later(delayMs, deliver);
+    if (straysMs !== null) this.#trouble(nowMs + straysMs);
+    to.carries(from, packet, delayMs, straysMs);
     if (weather.doubledUntilMs > nowMs && draw < 0.7) {
       hit('messageDoubled');
-      to.process.later(delayMs + draw * 500, deliver);
+      to.carries(from, packet, delayMs, draw * 500);
     }
   }
-}
 
-function aboutOf(message: Message): string {
-  switch (message.kind) {
-    case 'stop':
-      return `STOP ${tail(message.message.executionId)}`;
-    case 'hint':
-      return message.hint.kind;
-    case 'event':
-      return `event ${tail(message.executionId)} ${message.event.seq}`;
-    default:
-      return message.kind;
+  /** `to`: null is everybody. */
+  #lost(from: SimLink, to: SimLink | null, packet: Packet): void {
+    const { nowMs } = this.options.scheduler;
+    this.#trouble(nowMs);
+    if (packet.count === 0) return;
+    for (const one of to === null ? this.members : [to]) if (one !== from) one.missed(from, packet);
+  }
+
+  #trouble(untilMs: number): void {
+    this.#troubledAtMs = Math.max(this.#troubledAtMs, untilMs);
+  }
+
+  /** Everything that was sent since then has arrived, in order. */
+  clearSince(atMs: number): boolean {
+    return this.#troubledAtMs < atMs;
+  }
+
+  wasSaid(what: string): void {
+    this.said.set(what, (this.said.get(what) ?? 0) + 1);
   }
 }
 
 /** One engine's end. */
-export class SimBus implements Bus {
+export class SimLink implements EngineLink {
   readonly process: Process;
   readonly #network: Network;
-  readonly #followers = new Map<string, Set<Follower>>();
-  #others: ReadonlySet<string> = new Set();
-  #stopHandlers: ((message: StopMessage) => void)[] = [];
-  #hintHandlers: ((hint: EngineHint) => void)[] = [];
-  #gapHandlers: (() => void)[] = [];
-  /** Passes a STOP on to the workers that are connected here. */
-  toWorkers: (message: StopMessage) => void = () => undefined;
+  #handlers: LinkHandlers | null = null;
+  #bus: SocketIoBus | null = null;
+  /** What others send to it is lost. */
   deafUntilMs = 0;
+  #isCutOff = false;
+  /** When packets of each other link arrive, at the earliest: they keep their order. */
+  readonly #earliestMs = new Map<SimLink, number>();
+  /** By sender, the number of the first message that it has missed and could not notice yet. */
+  readonly #missing = new Map<SimLink, number>();
+  /** When it could. */
+  readonly #noticedAtMs = new Map<SimLink, number>();
+  #gapAtMs = 0;
+  readonly #heard = new Map<string, number>();
 
   constructor(process: Process, network: Network) {
     this.process = process;
     this.#network = network;
-    network.join(this);
   }
 
-  follow(executionId: string, follower: Follower): void {
-    const followers = this.#followers.get(executionId) ?? new Set();
-    followers.add(follower);
-    this.#followers.set(executionId, followers);
+  /** As an engine starts: others may have started with it, or long before. */
+  open(handlers: LinkHandlers): Promise<void> {
+    const random = this.#network.options.streams.of(`link of ${this.process.name}`);
+    return new Promise((resolve) => {
+      this.process.later(0.5 + random.next() * 3, () => {
+        this.#handlers = handlers;
+        this.#network.members.add(this);
+        resolve();
+      });
+    });
   }
 
-  unfollow(follower: Follower): void {
-    for (const [id, followers] of this.#followers) {
-      if (followers.delete(follower) && followers.size === 0) this.#followers.delete(id);
-    }
+  send(packet: Packet): Promise<void> {
+    return this.#network.carry(this, packet);
   }
 
-  /** The stream of the others' messages broke for good, and a new one stands. */
+  async close(): Promise<void> {
+    this.#handlers = null;
+    this.#network.members.delete(this);
+  }
+
+  /** The stream of the others' packets broke for good, and a new one stands. */
   gap(): void {
-    for (const handler of this.#gapHandlers) handler();
+    const { nowMs } = this.#network.options.scheduler;
+    this.#handlers?.gap();
+    this.#handlers?.up();
+    this.#mustNotice(nowMs, 'its link had a gap');
   }
 
-  hear(message: Message): void {
-    this.#network.options.trace.note(this.process.name, `hears ${aboutOf(message)}`);
-    switch (message.kind) {
-      case 'stop':
-        for (const handler of this.#stopHandlers) handler(message.message);
-        this.toWorkers(message.message);
-        break;
-      case 'hint':
-        for (const handler of this.#hintHandlers) handler(message.hint);
-        break;
-      case 'event':
-        for (const follower of this.#followers.get(message.executionId) ?? [])
-          follower.event(message.executionId, message.event);
-        break;
-      default:
-        break;
+  /** Nothing leaves: it looks until something does. */
+  cutOff(): void {
+    if (this.#isCutOff) return;
+    this.#isCutOff = true;
+    const look = (): void => {
+      if (this.#network.options.cut(this.process, true)) {
+        this.process.later(LOOK_MS, look);
+        return;
+      }
+      this.#isCutOff = false;
+      this.#handlers?.up();
+    };
+    this.process.later(LOOK_MS, look);
+  }
+
+  carries(from: SimLink, packet: Packet, delayMs: number, straysMs: number | null): void {
+    const { nowMs } = this.#network.options.scheduler;
+    if (straysMs !== null) {
+      this.process.later(straysMs, () => this.#arrives(from, packet));
+      return;
     }
+    const atMs = Math.max(nowMs + delayMs, this.#earliestMs.get(from) ?? 0);
+    this.#earliestMs.set(from, atMs);
+    this.process.later(atMs - nowMs, () => this.#arrives(from, packet));
   }
 
-  // ------------------------------------------------------------------ Bus
-
-  hasListeners(executionId: string): boolean {
-    return this.#followers.has(executionId) || this.#others.has(`execution:${executionId}`);
+  #arrives(from: SimLink, packet: Packet): void {
+    const missing = this.#missing.get(from);
+    if (missing !== undefined && packet.first > missing) {
+      const { nowMs } = this.#network.options.scheduler;
+      this.#missing.delete(from);
+      this.#noticedAtMs.set(from, nowMs);
+      this.#mustNotice(nowMs, `it missed ${missing} of ${from.process.name}`);
+    }
+    this.#handlers?.received(packet);
   }
 
-  hasListListeners(project: string): boolean {
-    return this.#others.has(`project:${project}`) || this.#others.has('projects');
+  /** What nobody of ours sends. */
+  poison(packet: unknown): void {
+    this.process.later(1, () => this.#handlers?.received(packet));
   }
 
-  event(executionId: string, event: ExecutionEvent): void {
-    if (!this.process.alive) return;
-    this.#network.options.ledger.eventLeaves(executionId, event);
-    const message: Message = { kind: 'event', executionId, event };
-    if (this.#followers.has(executionId)) this.process.clock.defer(() => this.hear(message));
-    if (this.#others.has(`execution:${executionId}`)) this.#network.broadcast(this, message);
+  /** It will never get this one. */
+  missed(from: SimLink, { first }: Packet): void {
+    const { scheduler } = this.#network.options;
+    if (!this.#missing.has(from)) this.#missing.set(from, first);
+    const { nowMs } = scheduler;
+    // Where nothing else is said, a sign of life tells.
+    this.process.later(BEATS_MS, () => {
+      const { process } = from;
+      if (this.#handlers === null) return;
+      if (this.#missing.get(from) !== first || !process.alive || process.pausedUntilMs > 0) return;
+      if (this.process.pausedUntilMs > nowMs || !this.#network.clearSince(scheduler.nowMs - BEATS_MS / 2 - 100)) return;
+      if (this.#gapAtMs < nowMs) this.#fault(`has not noticed that it missed ${first} of ${process.name}`);
+    });
   }
 
-  changed(): void {}
-
-  receipt(): void {}
-
-  stop(message: StopMessage): void {
-    if (!this.process.alive) return;
-    const { ledger, trace } = this.#network.options;
-    ledger.stopLeaves(message.executionId, message.requestId);
-    trace.note(this.process.name, `STOP ${tail(message.executionId)}`);
-    this.process.clock.defer(() => this.hear({ kind: 'stop', message }));
-    this.#network.broadcast(this, { kind: 'stop', message });
+  #mustNotice(sinceMs: number, why: string): void {
+    this.process.later(NOTICED_MS, () => {
+      if (this.#handlers !== null && this.#gapAtMs < sinceMs) this.#fault(`has not noticed a gap: ${why}`);
+    });
   }
 
-  onStop(handler: (message: StopMessage) => void): void {
-    this.#stopHandlers.push(handler);
+  /** Of its engine's bus. */
+  watch(bus: SocketIoBus): void {
+    this.#bus = bus;
+    const { options } = this.#network;
+    bus.onGap(() => {
+      const { nowMs } = options.scheduler;
+      options.trace.note(this.process.name, 'notices a gap');
+      this.#gapAtMs = nowMs;
+      this.#mustKnow(nowMs);
+    });
   }
 
-  tell(hint: EngineHint): void {
-    if (!this.process.alive) return;
-    this.#network.options.trace.note(this.process.name, `hint ${hint.kind}`);
-    this.#network.broadcast(this, { kind: 'hint', hint });
+  /** After a gap it knows again who follows what. */
+  #mustKnow(sinceMs: number): void {
+    const followed: [SimLink, string][] = [];
+    for (const other of this.#network.members) {
+      if (other === this || this.#missing.has(other)) continue;
+      for (const room of other.#bus?.follows() ?? []) followed.push([other, room]);
+    }
+    if (followed.length === 0) return;
+    this.process.later(TOLD_MS, () => {
+      if (this.#handlers === null || !this.#network.clearSince(sinceMs) || this.process.pausedUntilMs > sinceMs) return;
+      for (const [other, room] of followed) {
+        const { process } = other;
+        if (!process.alive || process.pausedUntilMs > sinceMs || (this.#noticedAtMs.get(other) ?? 0) > sinceMs)
+          continue;
+        if (other.#bus?.follows().includes(room) !== true) continue;
+        const id = room.slice(room.indexOf(':') + 1);
+        const known = room.startsWith('execution:') ? this.#bus?.hasListeners(id) : this.#bus?.hasListListeners(id);
+        if (known === false) this.#fault(`does not know that ${room} is followed in ${process.name}`);
+      }
+    });
   }
 
-  onHint(handler: (hint: EngineHint) => void): void {
-    this.#hintHandlers.push(handler);
+  heard(what: string): void {
+    const times = (this.#heard.get(what) ?? 0) + 1;
+    this.#heard.set(what, times);
+    const said = this.#network.said.get(what) ?? 0;
+    if (times > said) this.#fault(`heard ${what} ${times} times, it was said ${said} times`);
   }
 
-  onGap(handler: () => void): void {
-    this.#gapHandlers.push(handler);
-  }
-
-  follows(): string[] {
-    return [...this.#followers.keys()].map((id) => `execution:${id}`);
-  }
-
-  othersFollow(rooms: ReadonlySet<string>): void {
-    this.#others = rooms;
+  #fault(text: string): void {
+    this.#network.options.ledger.fault(`the bus of ${this.process.name} ${text}`);
   }
 }
+
+export interface WatchOptions {
+  network: Network;
+  process: Process;
+  /** null: it is alone. */
+  link: SimLink | null;
+  /** Sockets of clients and workers that are in the execution's room here. */
+  inRoom: (executionId: string) => number;
+  /** How often STOP was said to a client or worker. */
+  stopsTold: () => number;
+}
+
+/** The bus as its engine has it. */
+export function watched(bus: SocketIoBus, { network, process, link, inRoom, stopsTold }: WatchOptions): Bus {
+  const { ledger, trace } = network.options;
+  link?.watch(bus);
+  bus.onStop((message) => {
+    trace.note(process.name, `hears STOP ${tail(message.executionId)}`);
+    link?.heard(stopText(message));
+  });
+  bus.onHint((hint) => {
+    trace.note(process.name, `hears ${hint.kind}`);
+    link?.heard(JSON.stringify(hint));
+  });
+  return {
+    hasListeners: (id) => bus.hasListeners(id),
+    hasListListeners: (project) => bus.hasListListeners(project),
+    event(id, event) {
+      if (!process.alive) return;
+      ledger.eventLeaves(id, event);
+      bus.event(id, event);
+    },
+    changed: (item) => bus.changed(item),
+    receipt: (receipt) => bus.receipt(receipt),
+    stop(message) {
+      if (!process.alive) return;
+      ledger.stopLeaves(message.executionId, message.requestId);
+      trace.note(process.name, `STOP ${tail(message.executionId)}`);
+      network.wasSaid(stopText(message));
+      const before = stopsTold();
+      bus.stop(message);
+      const told = stopsTold() - before;
+      const wanted = inRoom(message.executionId);
+      if (told !== wanted)
+        ledger.fault(
+          `${process.name} told ${told} of ${wanted} who are connected to it of a STOP at once (local first)`,
+        );
+    },
+    onStop: (handler) => bus.onStop(handler),
+    tell(hint) {
+      if (!process.alive) return;
+      trace.note(process.name, `hint ${hint.kind}`);
+      network.wasSaid(JSON.stringify(hint));
+      bus.tell(hint);
+    },
+    onHint: (handler) => bus.onHint(handler),
+    onGap: (handler) => bus.onGap(handler),
+    follows: () => bus.follows(),
+    othersFollow: (rooms) => bus.othersFollow(rooms),
+  };
+}
+
+function stopText({ executionId, requestId }: StopMessage): string {
+  return `STOP ${executionId} ${requestId}`;
+}
+
+const NOBODY = '018ccccc-0000-7000-8000-00000000dead';
+
+/** What no engine of ours would say: about things that are not there, or no longer; and what is no message at all. */
+export function poisoned(network: Network, to: SimLink, what: number): void {
+  const taskId = `${NOBODY}/n0/-/1`;
+  const said = (messages: unknown[], count = messages.length): Packet => {
+    for (const message of messages) {
+      const { kind, hint, message: stop } = Object(message) as { kind?: string; hint?: unknown; message?: StopMessage };
+      if (kind === 'hint') network.wasSaid(JSON.stringify(hint));
+      if (kind === 'stop' && stop !== undefined) network.wasSaid(stopText(stop));
+    }
+    return { from: 'stranger', first: 1, count, text: JSON.stringify(messages) };
+  };
+  const hints: EngineHint[] = [
+    { kind: 'engine.gone', engine: NOBODY },
+    { kind: 'execution.offered', engine: NOBODY, executionId: NOBODY },
+    { kind: 'execution.deleted', executionId: NOBODY },
+    { kind: 'task.changed', executionId: NOBODY, taskId },
+    { kind: 'task.queued', capability: 'nothing' },
+  ];
+  const [sender = null] = [...network.members].filter((member) => member !== to);
+  const from = sender?.process.name ?? 'stranger';
+  const packets: unknown[] = [
+    ...hints.map((hint) => said([{ kind: 'hint', hint } satisfies BusMessage])),
+    said([{ kind: 'stop', message: { executionId: NOBODY, requestId: NOBODY } } satisfies BusMessage]),
+    null,
+    { from: 7, first: '1', count: {}, text: [] },
+    { from: 'stranger', first: -3, count: 1, text: '[{}]' },
+    { from: 'stranger', first: 1, count: 2 ** 53, text: '[]' },
+    { from: 'stranger', first: 1, count: 1, text: '{"kind":' },
+    { from: 'stranger', first: 1, count: 1, text: '7' },
+    // Of one that is heard, from a count that nobody reaches.
+    { from, first: Number.MAX_SAFE_INTEGER, count: 0, text: '[]' },
+    { from, first: 1e15, count: 1, text: '[{}]' },
+    // Fewer, and more, than it says.
+    said([{ kind: 'ask', of: null }], 3),
+    said([{ kind: 'ask', of: null }, {}, {}], 1),
+    said([1, null, 'text', [], {}, { kind: 'nothing' }, { kind: 'stop' }, { kind: 'hint' }, { kind: 'hint', hint: 1 }]),
+    said([{ kind: 'event' }, { kind: 'changed' }, { kind: 'receipt' }, { kind: 'follow' }, { kind: 'follows' }]),
+    said([
+      { kind: 'follows', rooms: 7 },
+      { kind: 'follow', room: {}, there: 1 },
+      { kind: 'ask', of: {} },
+    ]),
+    said([
+      { kind: 'stop', message: { executionId: 7, requestId: {} } },
+      { kind: 'hint', hint: { kind: 'execution.offered', engine: {}, executionId: [] } },
+      { kind: 'hint', hint: { kind: 'task.ended', to: 1, taskId: null, report: 2, counts: 3 } },
+      { kind: 'hint', hint: { kind: 'engine.load', engine: null, executions: 'many' } },
+    ]),
+    'goodbye',
+  ];
+  to.poison(packets[what]);
+}
+
+/** Kinds of poison. */
+export const POISONS = 21;

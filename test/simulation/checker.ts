@@ -73,7 +73,9 @@ export async function checkWorld(world: World): Promise<string[]> {
   }
   for (const follower of clients.followers) {
     const events = ledger.executions.get(follower.id)?.events ?? [];
-    follower.seen.forEach((event, index) => {
+    if (!follower.upToDate)
+      fault(`a client has seen ${follower.seen.length} of ${events.length} events of ${follower.id} (I7)`);
+    follower.seen.forEach(({ event }, index) => {
       if (JSON.stringify(event) !== JSON.stringify(eventOf(events[index] as EventRow)))
         fault(`a client saw event ${event.seq} of ${follower.id} as ${event.type}: ${JSON.stringify(event)} (I7)`);
     });

@@ -11,11 +11,11 @@ import type {
   StopAnswer,
   StopReceipt,
 } from '../../src/wire.ts';
-import type { Follower, SimBus } from './bus.ts';
 import { copy, tail } from './database.ts';
 import type { Ledger } from './ledger.ts';
 import type { Load } from './plan.ts';
 import { Process, type Scheduler, type Streams } from './scheduler.ts';
+import { type ClientSocket, io, register, type Wires } from './sockets.ts';
 import type { Trace } from './trace.ts';
 
 const byName = new Map<string, Verb>(verbs.map((verb) => [verb.name, verb]));
@@ -30,7 +30,6 @@ const PATIENCE_MS = 4_000;
 export interface Door {
   name: string;
   process: Process;
-  bus: SimBus;
   context: Context;
 }
 
@@ -44,6 +43,8 @@ export interface ClientWorld {
   /** Messages between clients and this engine are lost now. */
   cut(door: Door, to: boolean): boolean;
   healed(): boolean;
+  /** Of those who follow. */
+  wires: Wires;
 }
 
 type Told = { ok: true; status: number; data: unknown } | { ok: false; code: string };
@@ -117,7 +118,7 @@ export class Clients {
         });
         break;
       case 'subscribe':
-        this.followers.push(new SimFollower(this.#world, this, id));
+        this.followers.push(new SimFollower(this.#world, id, this.followers.length));
         break;
       case 'read':
         this.#read(id, load.what);
@@ -352,53 +353,86 @@ export class Clients {
   }
 }
 
-/** Follows one execution: takes events as they come, and reads what it missed. */
-export class SimFollower implements Follower {
+/** Follows one execution over whatever engine lets it in, and goes on from the last event it saw. */
+export class SimFollower {
   readonly id: string;
-  readonly seen: ExecutionEvent[] = [];
+  readonly process: Process;
+  /** Each, and when. */
+  readonly seen: { event: ExecutionEvent; atMs: number; since: number }[] = [];
+  /** Since when its engine tells it what happens. */
+  sinceMs = 0;
   readonly #world: ClientWorld;
-  readonly #clients: Clients;
-  #door: Door | null = null;
-  #reading = false;
+  readonly #socket: ClientSocket;
+  /** It is not there, or no more. */
+  gone = false;
 
-  constructor(world: ClientWorld, clients: Clients, id: string) {
+  constructor(world: ClientWorld, id: string, number: number) {
     this.#world = world;
-    this.#clients = clients;
     this.id = id;
-    this.#connect();
+    this.process = new Process(`follower ${number}`, world.scheduler);
+    const url = `sim://follower-${number}`;
+    register(url, { process: this.process, wires: world.wires });
+    const options = {
+      auth: { token: 'admin' },
+      reconnectionDelay: 50,
+      reconnectionDelayMax: 800,
+      timeout: PATIENCE_MS,
+    };
+    this.#socket = io(`${url}/`, options)
+      .on('connect', () => this.#subscribe())
+      .on('disconnect', () => this.#lost())
+      .on('execution.event', ({ executionId, event }: { executionId: string; event: ExecutionEvent }) => {
+        if (executionId === id) this.#take(event);
+        else world.ledger.fault(`a client was told of ${executionId}, and follows ${id}`);
+      })
+      .connect();
+    const random = world.streams.of(this.process.name);
+    // Now and then it goes elsewhere.
+    if (random.next() < 0.4) this.process.later(random.next() * 5_000, () => this.#again());
   }
 
-  #connect(): void {
-    const doors = this.#world.doors();
-    const door = doors[Math.floor(this.#world.streams.of('followers').next() * doors.length)] ?? null;
-    this.#door = door;
-    door?.bus.follow(this.id, this);
-    this.read();
+  #take(event: ExecutionEvent): void {
+    const { ledger, scheduler } = this.#world;
+    const { seq } = event;
+    if (seq !== this.seen.length + 1)
+      ledger.fault(`a client saw event ${seq} of ${this.id} after ${this.seen.length} (I7)`);
+    else this.seen.push({ event, atMs: scheduler.nowMs, since: this.sinceMs });
   }
 
-  event(_id: string, event: ExecutionEvent): void {
-    const door = this.#door;
-    if (door === null || this.#world.cut(door, true)) return;
-    if (event.seq === this.seen.length + 1) this.seen.push(event);
-    else if (event.seq > this.seen.length) this.read();
+  #lost(): void {
+    this.sinceMs = Number.POSITIVE_INFINITY;
+    // Hung up on by the server, it does not come back by itself.
+    this.process.later(100, () => this.#socket.connect());
   }
 
-  /** From the store, from where it is. */
-  read(): void {
-    if (this.#reading) return;
-    if (this.#door === null || !this.#world.doors().includes(this.#door)) {
-      this.#door?.bus.unfollow(this);
-      this.#door = null;
-      if (this.#world.doors().length > 0) this.#connect();
-      return;
-    }
-    this.#reading = true;
-    const from = this.seen.length + 1;
-    const asked = this.#clients.ask('execution.events', { id: this.id, from }, operator, this.#door, (told) => {
-      this.#reading = false;
-      if (told?.ok !== true) return;
-      for (const event of (told.data as EventPage).items) if (event.seq === this.seen.length + 1) this.seen.push(event);
-    });
-    if (!asked) this.#reading = false;
+  #again(): void {
+    this.sinceMs = Number.POSITIVE_INFINITY;
+    this.#socket.disconnect();
+    this.process.later(100, () => this.#socket.connect());
+  }
+
+  #subscribe(): void {
+    const { ledger } = this.#world;
+    const asked = this.#socket.timeout(PATIENCE_MS);
+    asked.emitWithAck('execution.subscribe', { id: this.id, from: this.seen.length + 1 }).then(
+      (answer) => {
+        const { ok, error } = answer as { ok: boolean; error?: { code: string } };
+        if (ok) {
+          this.sinceMs = this.#world.scheduler.nowMs;
+          return;
+        }
+        if (error?.code === 'FS_UNAVAILABLE') return this.#again();
+        this.gone = true;
+        if (error?.code !== 'FS_NOT_FOUND' || ledger.executions.get(this.id)?.deleted !== true)
+          ledger.fault(`a client asked to follow ${this.id} and was told ${error?.code}`);
+      },
+      () => this.#again(),
+    );
+  }
+
+  /** It has seen everything there is. */
+  get upToDate(): boolean {
+    const known = this.#world.ledger.executions.get(this.id);
+    return this.gone || known === undefined || known.deleted || known.events.length === this.seen.length;
   }
 }

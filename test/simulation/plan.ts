@@ -5,6 +5,7 @@
 import type { Random } from '../../src/ports/ids.ts';
 import type { Json } from '../../src/wire.ts';
 import { pick } from '../support/workloads.ts';
+import { POISONS } from './bus.ts';
 import { Streams } from './scheduler.ts';
 import {
   drawWorkflow,
@@ -394,7 +395,7 @@ function drawFault(random: Random, plan: Plan): Fault {
         forMs: oneOf(random, [500, 4_000, 13_000, 15_000]),
       };
     case 'poisonedMessage':
-      return { kind, engine, atMs, what: pick(random, 6) };
+      return { kind, engine, atMs, what: pick(random, POISONS) };
     case 'nextVersion':
       return { kind, engine };
     case 'orphanLeft':

@@ -14,6 +14,8 @@ type Middleware = (socket: ServerSocket, next: (error?: Error) => void) => void;
 export interface Wires {
   /** The engine that takes a new connection of this process; null: none answers. */
   route(client: Process): Serving | null;
+  /** A frame that is lost breaks the connection: what arrives arrives whole, from the start. */
+  whole: boolean;
   /** Frames from one to the other are lost now; `loss`: this one may be lost alone. */
   lost(from: Process, to: Process, loss: boolean): boolean;
   delayMs(from: Process): number;
@@ -83,7 +85,7 @@ class Emitter {
     return this;
   }
 
-  protected tell(name: string, ...args: unknown[]): void {
+  tell(name: string, ...args: unknown[]): void {
     for (const handler of this.#handlers.get(name) ?? []) handler(...(args as never[]));
   }
 }
@@ -288,7 +290,10 @@ export class Line {
   #frame(up: boolean, deliver: () => void, loss = false): void {
     if (this.#closed) return;
     const [from, to] = up ? [this.client, this.server] : [this.server, this.client];
-    if (this.wires.lost(from, to, loss)) return;
+    if (this.wires.lost(from, to, loss)) {
+      if (this.wires.whole) this.break();
+      return;
+    }
     const nowMs = this.wires.nowMs();
     // In order: none overtakes the one before it, unless the world says so.
     const straysMs = loss ? this.wires.strays() : null;
@@ -340,8 +345,9 @@ export class Line {
 
 export class ServerSocket extends Emitter {
   readonly id: string;
-  readonly handshake: { auth: Record<string, string> };
-  readonly rooms = new Set<string>();
+  readonly handshake: { auth: Record<string, string>; headers: Record<string, string> };
+  /** Its transport takes everything at once. */
+  readonly conn = { writeBuffer: [], on: () => undefined, off: () => undefined };
   data: unknown = null;
   connected = true;
   readonly #line: Line;
@@ -351,7 +357,7 @@ export class ServerSocket extends Emitter {
   constructor(line: Line, namespace: Namespace, auth: Record<string, string>) {
     super();
     this.id = line.id;
-    this.handshake = { auth };
+    this.handshake = { auth, headers: {} };
     this.#line = line;
     this.#namespace = namespace;
     line.attach(this);
@@ -374,11 +380,11 @@ export class ServerSocket extends Emitter {
   }
 
   join(room: string): void {
-    this.rooms.add(room);
+    this.#namespace.adapter.add(this.id, room);
   }
 
   leave(room: string): void {
-    this.rooms.delete(room);
+    this.#namespace.adapter.delete(this.id, room);
   }
 
   disconnect(): this {
@@ -405,13 +411,41 @@ export class ServerSocket extends Emitter {
   disconnected(): void {
     if (!this.connected) return;
     this.connected = false;
-    this.#namespace.sockets.delete(this);
+    this.#namespace.adapter.deleteAll(this.id);
+    this.#namespace.sockets.delete(this.id);
     this.tell('disconnect');
   }
 }
 
+/** Who is in which room, as Socket.IO's own adapter has it: also of a socket that has gone. */
+class Adapter extends Emitter {
+  readonly rooms = new Map<string, Set<string>>();
+
+  add(id: string, room: string): void {
+    const ids = this.rooms.get(room);
+    if (ids !== undefined) {
+      ids.add(id);
+      return;
+    }
+    this.rooms.set(room, new Set([id]));
+    this.tell('create-room', room);
+  }
+
+  delete(id: string, room: string): void {
+    const ids = this.rooms.get(room);
+    if (ids?.delete(id) !== true || ids.size > 0) return;
+    this.rooms.delete(room);
+    this.tell('delete-room', room);
+  }
+
+  deleteAll(id: string): void {
+    for (const room of [...this.rooms.keys()]) this.delete(id, room);
+  }
+}
+
 export class Namespace {
-  readonly sockets = new Set<ServerSocket>();
+  readonly sockets = new Map<string, ServerSocket>();
+  readonly adapter = new Adapter();
   readonly #middlewares: Middleware[] = [];
   #connection: (socket: ServerSocket) => void = () => undefined;
 
@@ -428,17 +462,22 @@ export class Namespace {
   in(room: string): { disconnectSockets(): void } {
     return {
       disconnectSockets: () => {
-        for (const socket of [...this.sockets]) if (socket.rooms.has(room)) socket.disconnect();
+        for (const socket of this.#of([room])) socket.disconnect();
       },
     };
   }
 
-  to(room: string): { emit(name: string, payload: unknown): void } {
+  to(rooms: string | string[]): { emit(name: string, payload: unknown): void } {
     return {
       emit: (name, payload) => {
-        for (const socket of [...this.sockets]) if (socket.rooms.has(room)) socket.emit(name, payload);
+        for (const socket of this.#of(Array.isArray(rooms) ? rooms : [rooms])) socket.emit(name, payload);
       },
     };
+  }
+
+  #of(rooms: string[]): ServerSocket[] {
+    const ids = new Set(rooms.flatMap((room) => [...(this.adapter.rooms.get(room) ?? [])]));
+    return [...ids].flatMap((id) => this.sockets.get(id) ?? []);
   }
 
   accept(line: Line, auth: Record<string, string>): void {
@@ -455,7 +494,7 @@ export class Namespace {
           return;
         }
         if (!line.open) return;
-        this.sockets.add(socket);
+        this.sockets.set(socket.id, socket);
         this.#connection(socket);
         line.welcome();
       };
@@ -475,17 +514,26 @@ export class ServerIo {
     return made;
   }
 
+  /** Of clients and workers, in this room. */
+  inRoom(room: string): number {
+    let count = 0;
+    for (const { adapter, sockets } of this.#namespaces.values())
+      for (const id of adapter.rooms.get(room) ?? []) if (sockets.has(id)) count += 1;
+    return count;
+  }
+
   /** Of this client; null: it has none. */
   socketOf(client: Process): ServerSocket | null {
     for (const namespace of this.#namespaces.values())
-      for (const socket of namespace.sockets) if (socket.client === client) return socket;
+      for (const socket of namespace.sockets.values()) if (socket.client === client) return socket;
     return null;
   }
 
   /** Breaks the connections of this client, or of all. */
   break(client: Process | null = null): void {
     for (const namespace of this.#namespaces.values()) {
-      for (const socket of [...namespace.sockets]) if (client === null || socket.client === client) socket.break();
+      for (const socket of [...namespace.sockets.values()])
+        if (client === null || socket.client === client) socket.break();
     }
   }
 }

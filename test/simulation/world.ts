@@ -5,21 +5,22 @@
 import { isDeepStrictEqual } from 'node:util';
 import { createExpressions } from '../../src/adapters/expressions/expressions.ts';
 import { createMemoryStore } from '../../src/adapters/memory/store.ts';
+import type { SocketIoBus } from '../../src/adapters/socket-io/bus.ts';
 import type { CompiledWorkflow } from '../../src/definition/types.ts';
 import type { EngineApi } from '../../src/engine/api.ts';
-import type { EngineHint } from '../../src/ports/bus.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
 import type { Ids } from '../../src/ports/ids.ts';
 import type { StoredExecution } from '../../src/ports/store.ts';
-import { composeEngine } from '../../src/runtime.ts';
+import { composeBus, composeEngine } from '../../src/runtime.ts';
 import { Audit } from '../../src/server/audit.ts';
 import { FrozenSets } from '../../src/server/frozen-sets.ts';
+import { openClientNamespace } from '../../src/server/sockets.ts';
 import type { Context } from '../../src/server/verbs/verb.ts';
 import { openWorkerNamespaces } from '../../src/server/workers.ts';
-import type { StopReceipt } from '../../src/wire.ts';
+import type { ExecutionEvent, StopReceipt } from '../../src/wire.ts';
 import { createInProcessPool } from '../../src/worker/pool.ts';
 import { type RunningWorker, startWorker } from '../../src/worker/worker.ts';
-import { Network, SimBus, type Weather } from './bus.ts';
+import { Network, poisoned, SimLink, type Weather, watched } from './bus.ts';
 import { checkWorld } from './checker.ts';
 import { Clients, type Door } from './clients.ts';
 import { Database, openLink, tail } from './database.ts';
@@ -80,7 +81,9 @@ class SimEngine {
   /** Its fastest: what it set then is due by that. */
   skewMaxMs: number;
   engine: EngineApi | null = null;
-  bus: SimBus | null = null;
+  /** To the other engines; null: it has none. */
+  link: SimLink | null = null;
+  bus: SocketIoBus | null = null;
   io: ServerIo | null = null;
   door: Door | null = null;
   /** It answers clients and workers. */
@@ -108,8 +111,19 @@ class SimEngine {
     this.generation += 1;
     const process = new Process(`engine ${index}.${this.generation}`, scheduler, this.skewMs);
     this.process = process;
-    const bus = new SimBus(process, world.network);
+    const link = world.plan.engines.length > 1 ? new SimLink(process, world.network) : null;
+    this.link = link;
+    const bus = composeBus(link === null ? null : { link, clock: process.clock, id: process.name });
     this.bus = bus;
+    const io = new ServerIo();
+    this.io = io;
+    const ownBus = watched(bus, {
+      network: world.network,
+      process,
+      link,
+      inRoom: (id) => io.inRoom(`execution:${id}`),
+      stopsTold: () => world.stopsTold,
+    });
     let engineId = '';
     const store = openLink({
       database: world.database,
@@ -145,6 +159,7 @@ class SimEngine {
     const ids: Ids = { next: () => world.id(process) };
     const log = {
       info: () => undefined,
+      debug: () => undefined,
       warn: (data: object, message: string) => trace.aside(process.name, `warns: ${message} ${JSON.stringify(data)}`),
       error: (data: object, message: string) => {
         trace.aside(process.name, `error: ${message} ${JSON.stringify(data)}`);
@@ -155,7 +170,7 @@ class SimEngine {
     const tokens = { make: () => `token-${world.id(process)}`, hash: (token: string) => `hash of ${token}` };
     const expressions = world.expressionsIn(process);
     const engine = composeEngine(
-      { store, bus, clock: process.clock, ids, expressions, work, tokens, log },
+      { store, bus: ownBus, clock: process.clock, ids, expressions, work, tokens, log },
       {
         maxRunning: plan.maxRunning,
         onGone: (why) => {
@@ -173,7 +188,11 @@ class SimEngine {
     if (this.skewMs !== 0 && this.generation === 1) world.hit('clockSkewed', END_MS);
     trace.note(process.name, `starts as ${tail(engine.id)}`);
     this.startedAtMs = scheduler.nowMs;
-    engine.start().then(
+    const start = async (): Promise<void> => {
+      await bus.open();
+      await engine.start();
+    };
+    start().then(
       () => {
         if (!process.alive) return;
         const context = {
@@ -189,16 +208,9 @@ class SimEngine {
           drainMs: 1_000,
           logger: log,
         } as unknown as Context;
-        const io = new ServerIo();
-        this.io = io;
-        const room = { to: (id: string) => io.of('/workers').to(`execution:${id}`) };
-        openWorkerNamespaces(io as never, {
-          context,
-          gate: engine.workers,
-          bus: { attachWorkers: () => undefined } as never,
-        });
-        bus.toWorkers = (message) => room.to(message.executionId).emit('STOP', message);
-        this.door = { name: process.name, process, bus, context };
+        openClientNamespace(io as never, { context, bus, verbs: [] });
+        openWorkerNamespaces(io as never, { context, gate: engine.workers, bus });
+        this.door = { name: process.name, process, context };
         this.serving = true;
         world.lives.push({ index, startedAtMs: this.startedAtMs, servesAtMs: scheduler.nowMs, process });
         trace.note(process.name, 'serves');
@@ -220,7 +232,7 @@ class SimEngine {
     process.diedAtMs = world.scheduler.nowMs;
     this.serving = false;
     this.notServing(downMs);
-    if (this.bus !== null) world.network.leave(this.bus);
+    if (this.link !== null) world.network.members.delete(this.link);
     this.io?.break();
     world.processDied(process);
     world.scheduler.at(world.scheduler.nowMs + downMs, () => this.start());
@@ -240,10 +252,13 @@ class SimEngine {
     this.world.hit('engineDrained', 7_000 + downMs);
     this.world.trace.note(process.name, 'drains');
     const down = (): void => this.kill(downMs);
-    engine.drain(1_000).then(
-      () => process.hear(down),
-      () => process.hear(down),
-    );
+    engine
+      .drain(1_000)
+      .then(() => this.bus?.close())
+      .then(
+        () => process.hear(down),
+        () => process.hear(down),
+      );
     process.later(5_000, down);
   }
 }
@@ -346,6 +361,8 @@ export class World {
   readonly hits: Partial<Record<FaultKind, number>> = {};
   readonly troubles: Trouble[] = [];
   healed = false;
+  /** How often STOP was said to a client or worker. */
+  stopsTold = 0;
   healedAtMs = 0;
   /** Engines that have served: since when, and until when. */
   readonly lives: Life[] = [];
@@ -383,7 +400,7 @@ export class World {
       ledger,
       trace,
       hit,
-      cut: (from, to) => this.#engineCut(from.process, to.process),
+      cut: (process, sends) => this.isCut(this.#indexOf(process), 'engines', sends),
     });
     this.work = {
       seed,
@@ -425,6 +442,7 @@ export class World {
       doors: () => this.engines.flatMap(({ serving, door }) => (serving && door !== null ? [door] : [])),
       cut: (door, to) => this.isCut(this.#indexOf(door.process), 'clients', to),
       healed: () => this.healed,
+      wires: this.#followerWires(),
     });
     ledger.onOutput = (taskId, output) => {
       const runs = this.work.runs.get(taskId);
@@ -461,13 +479,10 @@ export class World {
     return this.engines.findIndex((engine) => engine.process === process);
   }
 
-  #engineCut(from: Process, to: Process): boolean {
-    return this.isCut(this.#indexOf(from), 'engines', true) || this.isCut(this.#indexOf(to), 'engines', false);
-  }
-
   #makeWires(): Wires {
     const { scheduler, streams, trace, network } = this;
     return {
+      whole: false,
       nowMs: () => scheduler.nowMs,
       route: (client) => {
         const serving = this.engines.filter((engine) => engine.serving);
@@ -513,6 +528,7 @@ export class World {
         trace.note(from.name, `${name} ${taskOf(payload)}`);
         if (name === 'task.run') this.ledger.taskLeaves((payload as { task: { id: string } }).task.id, 'a worker');
         if (name === 'STOP') {
+          this.stopsTold += 1;
           const { executionId, requestId } = payload as { executionId: string; requestId: string };
           this.ledger.stopLeaves(executionId, requestId);
         }
@@ -536,6 +552,35 @@ export class World {
         if (!ok || data?.discarded !== false) return;
         const { taskId, report } = payload as { taskId: string; report?: { kind: string } };
         this.ledger.resultTaken(taskId, report?.kind ?? 'in parts');
+      },
+    };
+  }
+
+  /** Of those who follow: a connection that loses something is none any more. */
+  #followerWires(): Wires {
+    const { streams, wires } = this;
+    return {
+      ...wires,
+      whole: true,
+      route: (client) => {
+        const serving = this.engines.filter((engine) => engine.serving);
+        const engine = serving[Math.floor(streams.of(`ways of ${client.name}`).next() * serving.length)];
+        return engine?.io == null ? null : { process: engine.process, io: engine.io };
+      },
+      lost: (from, to) => {
+        const [engine, sends] = from.name.startsWith('follower') ? [to, false] : [from, true];
+        if (!this.isCut(this.#indexOf(engine), 'clients', sends)) return false;
+        this.hit('partitioned');
+        return true;
+      },
+      delayMs: (from) => 0.1 + streams.of(`wire of ${from.name} to those who follow`).next() * 2,
+      strays: () => null,
+      doubled: () => null,
+      said: (from, name, payload) => {
+        wires.said(from, name, payload);
+        if (name !== 'execution.event') return;
+        const { executionId, event } = payload as { executionId: string; event: ExecutionEvent };
+        this.ledger.eventLeaves(executionId, event);
       },
     };
   }
@@ -612,7 +657,12 @@ export class World {
               ledger.fault(`${id} was stopped, and has not ended ${FINAL_MS} ms after everything healed (I4)`);
         }
         const quiet = (): boolean =>
-          broken() || (ledger.live === 0 && this.database.late === 0 && this.clients.open === 0 && this.#allServe());
+          broken() ||
+          (ledger.live === 0 &&
+            this.database.late === 0 &&
+            this.clients.open === 0 &&
+            this.clients.followers.every(({ upToDate }) => upToDate) &&
+            this.#allServe());
         await scheduler.run(startMs + END_MS, quiet);
         await scheduler.run(scheduler.nowMs + 1_500, broken);
         // Confirmations come with the heartbeats of those who were away.
@@ -725,10 +775,10 @@ export class World {
           database.fullUntilMs = Math.max(database.fullUntilMs, untilMs);
           break;
         case 'streamGap': {
-          const { bus } = engine as SimEngine;
-          if (bus !== null) {
-            bus.deafUntilMs = untilMs;
-            bus.process.later(fault.forMs, () => bus.gap());
+          const { link } = engine as SimEngine;
+          if (link !== null) {
+            link.deafUntilMs = untilMs;
+            link.process.later(fault.forMs, () => link.gap());
           }
           break;
         }
@@ -767,9 +817,9 @@ export class World {
           this.#cuts.push({ engine: fault.engine, from: fault.from, to: fault.to, untilMs });
           break;
         case 'poisonedMessage':
-          if (engine?.bus != null) {
+          if (engine?.link != null) {
             this.hit(fault.kind);
-            this.#poison(engine.bus, fault.what);
+            poisoned(network, engine.link, fault.what);
           }
           break;
         case 'orphanLeft':
@@ -819,22 +869,6 @@ export class World {
       return;
     }
     this.scheduler.at(this.scheduler.nowMs + 100, () => this.#forge(worker, ending, tries - 1));
-  }
-
-  /** What no engine of ours would say: about things that are not there, or no longer. */
-  #poison(bus: SimBus, what: number): void {
-    const executionId = '018ccccc-0000-7000-8000-00000000dead';
-    const taskId = `${executionId}/n0/-/1`;
-    const hints: EngineHint[] = [
-      { kind: 'engine.gone', engine: executionId },
-      { kind: 'execution.offered', engine: executionId, executionId },
-      { kind: 'execution.deleted', executionId },
-      { kind: 'task.changed', executionId, taskId },
-      { kind: 'task.queued', capability: 'nothing' },
-    ];
-    const hint = hints[what];
-    if (hint !== undefined) bus.process.later(1, () => bus.hear({ kind: 'hint', hint }));
-    else bus.process.later(1, () => bus.hear({ kind: 'stop', message: { executionId, requestId: executionId } }));
   }
 
   #heal(): void {
