@@ -96,6 +96,19 @@ describe('the bus between engines', () => {
     expect(world.other.counters()).to.include({ doubled: 2, gaps: 0 });
   });
 
+  it('does not hear once more what comes twice of an engine that has said goodbye, and counts it out', async () => {
+    const world = await pair();
+    world.bus.tell(hint('a'));
+    await turn();
+    const [packet] = world.link.sent;
+    await world.bus.close();
+    await turn();
+    expect(world.other.counters().others).to.equal(0);
+    world.otherLink.handlers?.received(packet);
+    expect(world.heard).to.deep.equal([hint('a')]);
+    expect(world.other.counters()).to.include({ others: 0, gaps: 0 });
+  });
+
   it('notices a packet that was lost when the next one comes', async () => {
     const world = await pair();
     world.wire.copies = () => 0;
@@ -158,6 +171,29 @@ describe('the bus between engines', () => {
     expect(world.gaps).to.equal(1);
     await new Promise((resolve) => setTimeout(resolve, 600));
     expect(world.gaps).to.equal(2);
+  });
+
+  it('looks for itself where it cannot read a packet, or not all of it', async () => {
+    const world = await pair();
+    let gaps = 0;
+    for (const text of ['[{"kind":', '7', '[{}]']) {
+      world.otherLink.handlers?.received({ from: text, first: 1, count: 2, text });
+      expect(world.other.counters().gaps).to.equal(++gaps);
+    }
+    expect(world.gaps).to.be.greaterThan(0);
+  });
+
+  it('is not made deaf by a number that nobody reaches', async () => {
+    const world = await pair();
+    world.bus.tell(hint('a'));
+    await turn();
+    const { from } = world.link.sent[0] as { from: string };
+    for (const first of [2 ** 53, Number.MAX_SAFE_INTEGER, 1e15, -1])
+      world.otherLink.handlers?.received({ from, first, count: 1, text: '[{}]' });
+    world.otherLink.handlers?.received({ from, first: 3, count: 2 ** 50, text: '[{}]' });
+    world.bus.tell(hint('b'));
+    await turn();
+    expect([world.heard, world.gaps]).to.deep.equal([[hint('a'), hint('b')], 0]);
   });
 
   it('survives a message that is none, and a handler that throws', async () => {

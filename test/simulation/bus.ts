@@ -40,6 +40,8 @@ const LOOK_MS = 250;
 const NOTICED_MS = 600;
 /** Two signs of life, and what a packet takes. */
 const BEATS_MS = 11_000;
+/** An engine looks at the store itself after a gap, and not only with its next sweep. */
+const SWEPT_MS = 500;
 /** Whoever missed who follows what has been told by then. */
 const TOLD_MS = 300;
 
@@ -56,6 +58,8 @@ export class Network {
   /** When a packet was lost, or came late, most recently. */
   #troubledAtMs = 0;
   readonly members = new Set<SimLink>();
+  /** Senders of what nobody of ours says. */
+  strangers = 0;
   /** How often each hint and STOP was said, by all. */
   readonly said = new Map<string, number>();
 
@@ -136,6 +140,12 @@ export class Network {
   }
 }
 
+interface Poison {
+  packet: unknown;
+  /** It says that it has messages, and nobody can tell which. */
+  unreadable?: boolean;
+}
+
 /** One engine's end. */
 export class SimLink implements EngineLink {
   readonly process: Process;
@@ -149,8 +159,8 @@ export class SimLink implements EngineLink {
   readonly #earliestMs = new Map<SimLink, number>();
   /** By sender, the number of the first message that it has missed and could not notice yet. */
   readonly #missing = new Map<SimLink, number>();
-  /** When it could. */
-  readonly #noticedAtMs = new Map<SimLink, number>();
+  /** By sender, the number after the last message that has arrived. */
+  readonly #nextOf = new Map<SimLink, number>();
   #gapAtMs = 0;
   readonly #heard = new Map<string, number>();
 
@@ -186,6 +196,7 @@ export class SimLink implements EngineLink {
     this.#handlers?.gap();
     this.#handlers?.up();
     this.#mustNotice(nowMs, 'its link had a gap');
+    for (const other of this.#network.members) if (other !== this) this.#mustKnow(other);
   }
 
   /** Nothing leaves: it looks until something does. */
@@ -219,15 +230,31 @@ export class SimLink implements EngineLink {
     if (missing !== undefined && packet.first > missing) {
       const { nowMs } = this.#network.options.scheduler;
       this.#missing.delete(from);
-      this.#noticedAtMs.set(from, nowMs);
+      this.#mustKnow(from);
       this.#mustNotice(nowMs, `it missed ${missing} of ${from.process.name}`);
     }
-    this.#handlers?.received(packet);
+    this.#takes(from, packet);
+  }
+
+  /** All of it where nothing later came before, and nothing of it otherwise. */
+  #takes(from: SimLink, packet: Packet): void {
+    if (this.#handlers === null) return;
+    const { first, count } = packet;
+    const next = this.#nextOf.get(from) ?? 0;
+    const before = this.#bus?.counters().received ?? 0;
+    this.#handlers.received(packet);
+    this.#nextOf.set(from, Math.max(next, first + count));
+    const took = (this.#bus?.counters().received ?? 0) - before;
+    const wanted = first >= next ? count : 0;
+    if (took !== wanted) this.#fault(`took ${took} of ${wanted} messages from ${first} of ${from.process.name}`);
   }
 
   /** What nobody of ours sends. */
-  poison(packet: unknown): void {
-    this.process.later(1, () => this.#handlers?.received(packet));
+  poison({ packet, unreadable = false }: Poison): void {
+    this.process.later(1, () => {
+      this.#handlers?.received(packet);
+      if (unreadable) this.#mustNotice(this.#network.options.scheduler.nowMs, 'it could not read a packet');
+    });
   }
 
   /** It will never get this one. */
@@ -251,36 +278,37 @@ export class SimLink implements EngineLink {
     });
   }
 
-  /** Of its engine's bus. */
-  watch(bus: SocketIoBus): void {
+  /** Its engine's bus; `sweeps` counts, and is null while there are reasons for none. */
+  watch(bus: SocketIoBus, sweeps: (sinceMs: number) => number | null): void {
     this.#bus = bus;
     const { options } = this.#network;
     bus.onGap(() => {
       const { nowMs } = options.scheduler;
       options.trace.note(this.process.name, 'notices a gap');
       this.#gapAtMs = nowMs;
-      this.#mustKnow(nowMs);
+      const before = sweeps(nowMs);
+      this.process.later(SWEPT_MS, () => {
+        if (before !== null && sweeps(nowMs) === before)
+          this.#fault('had a gap, and its engine did not look at the store');
+      });
     });
   }
 
-  /** After a gap it knows again who follows what. */
-  #mustKnow(sinceMs: number): void {
-    const followed: [SimLink, string][] = [];
-    for (const other of this.#network.members) {
-      if (other === this || this.#missing.has(other)) continue;
-      for (const room of other.#bus?.follows() ?? []) followed.push([other, room]);
-    }
-    if (followed.length === 0) return;
+  /** It missed something of the other: soon it knows again whom that one's clients follow. */
+  #mustKnow(other: SimLink): void {
+    const { nowMs } = this.#network.options.scheduler;
+    const rooms = other.#bus?.follows() ?? [];
+    if (rooms.length === 0) return;
     this.process.later(TOLD_MS, () => {
-      if (this.#handlers === null || !this.#network.clearSince(sinceMs) || this.process.pausedUntilMs > sinceMs) return;
-      for (const [other, room] of followed) {
-        const { process } = other;
-        if (!process.alive || process.pausedUntilMs > sinceMs || (this.#noticedAtMs.get(other) ?? 0) > sinceMs)
-          continue;
-        if (other.#bus?.follows().includes(room) !== true) continue;
+      const { process } = other;
+      if (this.#handlers === null || !process.alive || !this.#network.clearSince(nowMs)) return;
+      if (process.pausedUntilMs > nowMs || this.process.pausedUntilMs > nowMs) return;
+      const still = new Set(other.#bus?.follows());
+      for (const room of rooms) {
         const id = room.slice(room.indexOf(':') + 1);
         const known = room.startsWith('execution:') ? this.#bus?.hasListeners(id) : this.#bus?.hasListListeners(id);
-        if (known === false) this.#fault(`does not know that ${room} is followed in ${process.name}`);
+        if (known === false && still.has(room))
+          this.#fault(`does not know that ${room} is followed in ${process.name}`);
       }
     });
   }
@@ -306,12 +334,13 @@ export interface WatchOptions {
   inRoom: (executionId: string) => number;
   /** How often STOP was said to a client or worker. */
   stopsTold: () => number;
+  sweeps: (sinceMs: number) => number | null;
 }
 
 /** The bus as its engine has it. */
-export function watched(bus: SocketIoBus, { network, process, link, inRoom, stopsTold }: WatchOptions): Bus {
+export function watched(bus: SocketIoBus, { network, process, link, inRoom, stopsTold, sweeps }: WatchOptions): Bus {
   const { ledger, trace } = network.options;
-  link?.watch(bus);
+  link?.watch(bus, sweeps);
   bus.onStop((message) => {
     trace.note(process.name, `hears STOP ${tail(message.executionId)}`);
     link?.heard(stopText(message));
@@ -367,13 +396,15 @@ const NOBODY = '018ccccc-0000-7000-8000-00000000dead';
 /** What no engine of ours would say: about things that are not there, or no longer; and what is no message at all. */
 export function poisoned(network: Network, to: SimLink, what: number): void {
   const taskId = `${NOBODY}/n0/-/1`;
+  network.strangers += 1;
+  const stranger = `stranger ${network.strangers}`;
   const said = (messages: unknown[], count = messages.length): Packet => {
     for (const message of messages) {
       const { kind, hint, message: stop } = Object(message) as { kind?: string; hint?: unknown; message?: StopMessage };
       if (kind === 'hint') network.wasSaid(JSON.stringify(hint));
       if (kind === 'stop' && stop !== undefined) network.wasSaid(stopText(stop));
     }
-    return { from: 'stranger', first: 1, count, text: JSON.stringify(messages) };
+    return { from: stranger, first: 1, count, text: JSON.stringify(messages) };
   };
   const hints: EngineHint[] = [
     { kind: 'engine.gone', engine: NOBODY },
@@ -383,38 +414,36 @@ export function poisoned(network: Network, to: SimLink, what: number): void {
     { kind: 'task.queued', capability: 'nothing' },
   ];
   const [sender = null] = [...network.members].filter((member) => member !== to);
-  const from = sender?.process.name ?? 'stranger';
-  const packets: unknown[] = [
-    ...hints.map((hint) => said([{ kind: 'hint', hint } satisfies BusMessage])),
-    said([{ kind: 'stop', message: { executionId: NOBODY, requestId: NOBODY } } satisfies BusMessage]),
-    null,
-    { from: 7, first: '1', count: {}, text: [] },
-    { from: 'stranger', first: -3, count: 1, text: '[{}]' },
-    { from: 'stranger', first: 1, count: 2 ** 53, text: '[]' },
-    { from: 'stranger', first: 1, count: 1, text: '{"kind":' },
-    { from: 'stranger', first: 1, count: 1, text: '7' },
+  const from = sender?.process.name ?? stranger;
+  const poisons: Poison[] = [
+    ...hints.map((hint) => ({ packet: said([{ kind: 'hint', hint } satisfies BusMessage]) })),
+    { packet: said([{ kind: 'stop', message: { executionId: NOBODY, requestId: NOBODY } } satisfies BusMessage]) },
+    { packet: null },
+    { packet: { from: 7, first: '1', count: {}, text: [] } },
+    { packet: { from: stranger, first: -3, count: 1, text: '[{}]' } },
+    { packet: { from: stranger, first: 1, count: 2 ** 53, text: '[]' } },
+    { packet: { from: stranger, first: 1, count: 1, text: '{"kind":' }, unreadable: true },
+    { packet: { from: stranger, first: 1, count: 1, text: '7' }, unreadable: true },
     // Of one that is heard, from a count that nobody reaches.
-    { from, first: Number.MAX_SAFE_INTEGER, count: 0, text: '[]' },
-    { from, first: 1e15, count: 1, text: '[{}]' },
+    { packet: { from, first: Number.MAX_SAFE_INTEGER, count: 0, text: '[]' } },
+    { packet: { from, first: 1e15, count: 1, text: '[{}]' } },
     // Fewer, and more, than it says.
-    said([{ kind: 'ask', of: null }], 3),
-    said([{ kind: 'ask', of: null }, {}, {}], 1),
-    said([1, null, 'text', [], {}, { kind: 'nothing' }, { kind: 'stop' }, { kind: 'hint' }, { kind: 'hint', hint: 1 }]),
-    said([{ kind: 'event' }, { kind: 'changed' }, { kind: 'receipt' }, { kind: 'follow' }, { kind: 'follows' }]),
-    said([
-      { kind: 'follows', rooms: 7 },
-      { kind: 'follow', room: {}, there: 1 },
-      { kind: 'ask', of: {} },
-    ]),
-    said([
-      { kind: 'stop', message: { executionId: 7, requestId: {} } },
-      { kind: 'hint', hint: { kind: 'execution.offered', engine: {}, executionId: [] } },
-      { kind: 'hint', hint: { kind: 'task.ended', to: 1, taskId: null, report: 2, counts: 3 } },
-      { kind: 'hint', hint: { kind: 'engine.load', engine: null, executions: 'many' } },
-    ]),
-    'goodbye',
+    { packet: said([{ kind: 'ask', of: null }], 3), unreadable: true },
+    { packet: said([{ kind: 'ask', of: null }, {}, {}], 1), unreadable: true },
+    { packet: said([1, null, 'text', [], {}, { kind: 'nothing' }, { kind: 'stop' }, { kind: 'hint' }]) },
+    { packet: said([{ kind: 'event' }, { kind: 'changed' }, { kind: 'receipt' }, { kind: 'hint', hint: 1 }]) },
+    { packet: said([{ kind: 'follow' }, { kind: 'follows' }, { kind: 'follows', rooms: 7 }, { kind: 'ask', of: {} }]) },
+    {
+      packet: said([
+        { kind: 'stop', message: { executionId: 7, requestId: {} } },
+        { kind: 'hint', hint: { kind: 'execution.offered', engine: {}, executionId: [] } },
+        { kind: 'hint', hint: { kind: 'task.ended', to: 1, taskId: null, report: 2, counts: 3 } },
+        { kind: 'hint', hint: { kind: 'engine.load', engine: null, executions: 'many' } },
+      ]),
+    },
+    { packet: 'goodbye' },
   ];
-  to.poison(packets[what]);
+  to.poison(poisons[what] as Poison);
 }
 
 /** Kinds of poison. */

@@ -21,6 +21,9 @@ const DESK = 'src/engine/task-desk.ts';
 const CHILDREN = 'src/engine/children.ts';
 const WORKER = 'src/worker/worker.ts';
 const LINK = 'src/worker/engine-link.ts';
+const BUS = 'src/adapters/socket-io/bus.ts';
+const RELAY = 'src/adapters/socket-io/relay.ts';
+const SUBSCRIPTIONS = 'src/server/subscriptions.ts';
 const NODE = 'machines/node.machine.ts';
 
 function mutant(name: string, what: string, file: string, text: string, by: string): Mutant {
@@ -300,4 +303,99 @@ export const mutants: Mutant[] = [
     'if (false as boolean) {',
   ),
   mutant('cut-off', 'a worker that nobody hears goes on', WORKER, "if (this.#cancellable) this.#endAll('lost');", ''),
+  // Between engines.
+  mutant(
+    'relay-dedupe',
+    'what another engine said is heard as often as it arrives',
+    RELAY,
+    'const doubled = Math.min(count, Math.max(0, sender.next - first));',
+    'const doubled = 0;',
+  ),
+  mutant(
+    'relay-gap',
+    'nobody notices by its number that a message never came',
+    RELAY,
+    'else if (first > sender.next) this.#gap(from);',
+    '',
+  ),
+  mutant(
+    'relay-goodbye',
+    'what comes once more of an engine that said goodbye is heard once more',
+    RELAY,
+    "if (message === 'goodbye') this.#left(from, sender, true);",
+    "if (message === 'goodbye' && this.#senders.delete(from)) this.#left(from, sender, true);",
+  ),
+  mutant(
+    'relay-unreadable',
+    'what cannot be read is not missed',
+    RELAY,
+    'if (messages.length !== count) return this.#gap(from);',
+    '',
+  ),
+  mutant(
+    'relay-numbers',
+    'a number that nobody reaches is believed',
+    RELAY,
+    'isWithin(first, 1, NUMBER_MAX) &&',
+    'Number.isSafeInteger(first) &&',
+  ),
+  mutant('link-gap', 'a gap of the link is not told', RELAY, 'gap: () => this.#gap(null),', 'gap: () => undefined,'),
+  mutant(
+    'relay-beat',
+    'an engine that has nothing to say says nothing',
+    RELAY,
+    '* 0.9) this.#sendBeat();',
+    '* 0.9) return;',
+  ),
+  mutant('gap-asks', 'after a gap nobody asks who follows what', BUS, "relay.say({ kind: 'ask', of: from });", ''),
+  mutant(
+    'gap-calls',
+    'nobody is called after a gap',
+    BUS,
+    'for (const handler of this.#gapHandlers) this.#try(handler);',
+    '',
+  ),
+  mutant(
+    'gap-sweep',
+    'an engine that missed something waits for its next sweep',
+    DUTIES,
+    'bus.onGap(() => this.sweepNow());',
+    '',
+  ),
+  mutant(
+    'bus-local-first',
+    'a STOP reaches those who are connected here by the relay alone',
+    BUS,
+    'this.#stopHere(message);\n    this.#relay',
+    'this.#relay',
+  ),
+  mutant(
+    'bus-workers',
+    'a STOP is not passed on to workers',
+    BUS,
+    "this.#try(() => this.#workers?.to(room).emit('STOP', message));",
+    '{}',
+  ),
+  // Clients.
+  mutant(
+    'subscription-order',
+    'an event is sent to a client before the ones that it missed',
+    SUBSCRIPTIONS,
+    'if (event.seq === this.#last + 1 && ',
+    'if (',
+  ),
+  mutant(
+    'subscription-look',
+    'nobody looks for events whose announcement was lost',
+    SUBSCRIPTIONS,
+    'for (const subscription of this.#all.get(id)?.values() ?? []) subscription.reached(seq);',
+    'void [id, seq];',
+  ),
+  mutant(
+    'subscription-announced',
+    'an event that is announced while older ones are read is forgotten',
+    SUBSCRIPTIONS,
+    'if (this.#last >= this.#announced) break;',
+    'break;',
+  ),
 ];

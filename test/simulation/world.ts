@@ -123,6 +123,8 @@ class SimEngine {
       link,
       inRoom: (id) => io.inRoom(`execution:${id}`),
       stopsTold: () => world.stopsTold,
+      sweeps: (sinceMs) =>
+        this.serving && world.storeIsWell(sinceMs) ? (this.count.byName.get('cluster.waiting') ?? 0) : null,
     });
     let engineId = '';
     const store = openLink({
@@ -473,6 +475,11 @@ export class World {
     for (const cut of this.#cuts)
       if (cut.untilMs > nowMs && cut.engine === engine && cut.from === from && cut.to === to) return true;
     return false;
+  }
+
+  /** For a second before, too. */
+  storeIsWell(sinceMs: number): boolean {
+    return this.troubles.every(({ kind, toMs }) => isOfMessages(kind) || toMs < sinceMs - 1_000);
   }
 
   #indexOf(process: Process): number {
@@ -976,6 +983,10 @@ export class World {
   stored(id: string): Promise<StoredExecution | null> {
     return this.database.inner.getExecution(id);
   }
+}
+
+function isOfMessages(kind: Trouble['kind']): boolean {
+  return kind.startsWith('message') || kind === 'streamGap' || kind === 'broadcastLost' || kind === 'poisonedMessage';
 }
 
 function callerOf(key: string) {

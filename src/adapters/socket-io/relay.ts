@@ -41,11 +41,15 @@ export interface RelayCounters {
 const BEAT_MS = 5_000;
 /** Signs of life that may be missing before a sender counts as gone. */
 const BEATS_MISSED = 3;
+/** A packet may be on its way so long: whoever has left is known until then, and is not heard anew by one that is late. */
+const KEPT_MS = 60_000;
 /** Messages that may wait to leave; with more the newest are dropped. */
 const WAITING_MAX = 10_000;
 /** Of one packet. */
 const PACKET_MESSAGES_MAX = 500;
 const PACKET_CHARS_MAX = 1_000_000;
+/** No sender comes so far: a number beyond it would make deaf for all that its sender says later. */
+const NUMBER_MAX = 2 ** 40;
 /** A message that is larger stays here: what it tells is in the store. */
 const MESSAGE_CHARS_MAX = 4_000_000;
 
@@ -53,6 +57,9 @@ interface Sender {
   /** Number of the next message. */
   next: number;
   heardAtMs: number;
+  /** It has not said goodbye, nor been silent for long. */
+  here: boolean;
+  over: boolean;
 }
 
 interface Waiting {
@@ -69,6 +76,8 @@ export class Relay<Message extends object> {
   readonly id: string;
   readonly clock: Clock;
   readonly counters: RelayCounters = { sent: 0, dropped: 0, received: 0, doubled: 0, gaps: 0 };
+  /** How many are heard now. */
+  others = 0;
   readonly #link: EngineLink;
   readonly #beatMs: number;
   readonly #senders = new Map<string, Sender>();
@@ -101,11 +110,6 @@ export class Relay<Message extends object> {
     if (this.#closed) return;
     this.#sendBeat();
     this.#beatLater();
-  }
-
-  /** Whoever is heard now. */
-  get others(): number {
-    return this.#senders.size;
   }
 
   say(message: Message): void {
@@ -215,20 +219,29 @@ export class Relay<Message extends object> {
     if (!isPacket(packet) || packet.from === this.id || this.#closed) return;
     const { from, first, count } = packet;
     const known = this.#senders.get(from);
-    const sender = known ?? { next: first, heardAtMs: 0 };
+    if (known?.over === true) {
+      this.counters.doubled += count;
+      return;
+    }
+    const sender = known ?? { next: first, heardAtMs: 0, here: false, over: false };
     sender.heardAtMs = this.clock.monotonicMs();
-    if (known === undefined) {
+    if (!sender.here) {
+      sender.here = true;
+      this.others += 1;
       this.#senders.set(from, sender);
       this.#handlers?.joined(from);
-      if (first > 1) this.#gap(from);
+      if (known !== undefined || first > 1) this.#gap(from);
     } else if (first > sender.next) this.#gap(from);
     const doubled = Math.min(count, Math.max(0, sender.next - first));
     this.counters.doubled += doubled;
     sender.next = Math.max(sender.next, first + count);
     if (doubled === count) return;
-    for (const message of messagesOf(packet).slice(doubled)) {
+    const messages = messagesOf(packet);
+    // What cannot be read was missed, as what never came.
+    if (messages.length !== count) return this.#gap(from);
+    for (const message of messages.slice(doubled)) {
       this.counters.received += 1;
-      if (message === 'goodbye') this.#forget(from);
+      if (message === 'goodbye') this.#left(from, sender, true);
       else if (typeof message === 'object' && message !== null) this.#handlers?.message(message as Message, from);
     }
   }
@@ -240,12 +253,20 @@ export class Relay<Message extends object> {
   }
 
   #dropSilent(): void {
-    const beforeMs = this.clock.monotonicMs() - BEATS_MISSED * this.#beatMs;
-    for (const [from, { heardAtMs }] of this.#senders) if (heardAtMs < beforeMs) this.#forget(from);
+    const nowMs = this.clock.monotonicMs();
+    for (const [from, sender] of this.#senders) {
+      const silentMs = nowMs - sender.heardAtMs;
+      if (silentMs > BEATS_MISSED * this.#beatMs) this.#left(from, sender, sender.over);
+      if (silentMs > KEPT_MS) this.#senders.delete(from);
+    }
   }
 
-  #forget(from: string): void {
-    if (this.#senders.delete(from)) this.#handlers?.left(from);
+  #left(from: string, sender: Sender, over: boolean): void {
+    sender.over = over;
+    if (!sender.here) return;
+    sender.here = false;
+    this.others -= 1;
+    this.#handlers?.left(from);
   }
 }
 
@@ -253,11 +274,14 @@ function isPacket(value: unknown): value is Packet {
   const { from, first, count, text } = (value ?? {}) as Partial<Record<keyof Packet, unknown>>;
   return (
     typeof from === 'string' &&
-    Number.isSafeInteger(first) &&
-    Number.isSafeInteger(count) &&
-    (count as number) >= 0 &&
+    isWithin(first, 1, NUMBER_MAX) &&
+    isWithin(count, 0, PACKET_MESSAGES_MAX) &&
     typeof text === 'string'
   );
+}
+
+function isWithin(value: unknown, least: number, most: number): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= least && (value as number) <= most;
 }
 
 function messagesOf({ text }: Packet): unknown[] {
