@@ -74,6 +74,26 @@ describe('subscriptions', () => {
     expect(follower.heard).to.deep.equal([1, 2, 3]);
   });
 
+  it('leave nobody in a room who hung up before the answer', async () => {
+    const id = await world.running('default');
+    const socket = await world.connect(ADMIN_KEY);
+    const { getHeader } = world.store;
+    let answered = (): void => {};
+    const done = new Promise<void>((resolve) => {
+      answered = resolve;
+    });
+    world.store.getHeader = async (...args) => {
+      const header = await getHeader.apply(world.store, args);
+      socket.disconnect();
+      while (world.bus.waiting().length > 0) await new Promise((resolve) => setImmediate(resolve));
+      setTimeout(answered, 20);
+      return header;
+    };
+    socket.emit('execution.subscribe', { id });
+    await done;
+    expect(world.bus.follows()).to.deep.equal([]);
+  });
+
   it('find in the store what an announcement was lost of, and drop what came twice', async () => {
     const id = await world.running('default');
     const follower = await follow(id, 1);

@@ -106,7 +106,9 @@ export async function checkWorld(world: World): Promise<string[]> {
       fault(`${run.task.id} runs in ${run.process.name}, its execution has ended (I9)`);
     }
   }
-  for (const { engine, index } of world.engines) {
+  for (const { engine, index, bus, io } of world.engines) {
+    for (const room of bus?.follows() ?? [])
+      if (io?.of('/').inRoom(room) === 0) fault(`engine ${index} believes that somebody follows ${room}`);
     const { running, pending, parked } = engine?.describe().executions ?? { running: 0, pending: 0, parked: 0 };
     if (running + pending + parked > 0)
       fault(`engine ${index} keeps ${running} running, ${pending} pending, ${parked} parked executions`);

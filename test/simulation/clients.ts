@@ -45,6 +45,8 @@ export interface ClientWorld {
   healed(): boolean;
   /** Of those who follow. */
   wires: Wires;
+  /** Id of the engine that this one is connected to. */
+  engineOf(client: Process): string;
 }
 
 type Told = { ok: true; status: number; data: unknown } | { ok: false; code: string };
@@ -357,8 +359,8 @@ export class Clients {
 export class SimFollower {
   readonly id: string;
   readonly process: Process;
-  /** Each, and when. */
-  readonly seen: { event: ExecutionEvent; atMs: number; since: number }[] = [];
+  /** Each, and when; and which engine told it, since when. */
+  readonly seen: { event: ExecutionEvent; atMs: number; sinceMs: number; engine: string }[] = [];
   /** Since when its engine tells it what happens. */
   sinceMs = 0;
   readonly #world: ClientWorld;
@@ -396,7 +398,13 @@ export class SimFollower {
     const { seq } = event;
     if (seq !== this.seen.length + 1)
       ledger.fault(`a client saw event ${seq} of ${this.id} after ${this.seen.length} (I7)`);
-    else this.seen.push({ event, atMs: scheduler.nowMs, since: this.sinceMs });
+    else
+      this.seen.push({
+        event,
+        atMs: scheduler.nowMs,
+        sinceMs: this.sinceMs,
+        engine: this.#world.engineOf(this.process),
+      });
   }
 
   #lost(): void {
@@ -412,7 +420,10 @@ export class SimFollower {
   }
 
   #subscribe(): void {
-    const { ledger } = this.#world;
+    const { ledger, streams } = this.#world;
+    // Some are gone before they are answered.
+    const random = streams.of(this.process.name);
+    if (random.next() < 0.15) this.process.later(random.next() * 8, () => this.#again());
     const asked = this.#socket.timeout(PATIENCE_MS);
     asked.emitWithAck('execution.subscribe', { id: this.id, from: this.seen.length + 1 }).then(
       (answer) => {

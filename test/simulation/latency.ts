@@ -5,11 +5,17 @@
 import type { Known } from './ledger.ts';
 import type { FaultKind } from './plan.ts';
 
-export const stopClasses = ['healthy', 'broadcastLost', 'ownerDead'] as const;
+export const stopClasses = ['healthy', 'broadcastLost', 'ownerDead', 'eventHealthy', 'eventLost'] as const;
 export type StopClass = (typeof stopClasses)[number];
 
 /** What each may take, at the 99th percentile. */
-export const STOP_BOUNDS_MS: Record<StopClass, number> = { healthy: 250, broadcastLost: 3_000, ownerDead: 15_000 };
+export const STOP_BOUNDS_MS: Record<StopClass, number> = {
+  healthy: 250,
+  broadcastLost: 3_000,
+  ownerDead: 15_000,
+  eventHealthy: 250,
+  eventLost: 2_500,
+};
 
 /** Something that went wrong, and until when it may have changed how a stop went. */
 export interface Trouble {
@@ -60,6 +66,19 @@ export function stopLatency(known: Known, troubles: readonly Trouble[]): StopLat
   // Its owner, and no other, was gone when it was asked for, or went before it had halted.
   const isOwners = deaths.every(({ engineId, fromMs }) => engineId === stoppedWith && fromMs <= untilHalt);
   return isOwners ? { class: 'ownerDead', ms: endAtMs - stopAtMs } : null;
+}
+
+/**
+ * From an event that is durable to a client that followed by then on another engine; null: what went wrong meanwhile
+ * says nothing of how events travel.
+ */
+export function eventLatency(durableAtMs: number, seenAtMs: number, troubles: readonly Trouble[]): StopLatency | null {
+  const ms = seenAtMs - durableAtMs;
+  const meanwhile = troubles.filter(
+    ({ kind, fromMs, toMs }) => !HARMLESS.has(kind) && fromMs <= seenAtMs && toMs >= durableAtMs - ECHO_MS,
+  );
+  if (meanwhile.length === 0) return { class: 'eventHealthy', ms };
+  return meanwhile.every(({ kind }) => kind === 'broadcastLost') ? { class: 'eventLost', ms } : null;
 }
 
 /** How many stops took so many milliseconds. */

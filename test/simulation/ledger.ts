@@ -23,6 +23,8 @@ export interface Known {
   haltAtMs: number | null;
   endAtMs: number | null;
   events: EventRow[];
+  /** When each was durable, and whose it was. */
+  eventsFrom: { atMs: number; engine: string }[];
   /** Identities of attempts whose start is durable. */
   started: Set<string>;
   /** Of attempts that are settled or retried: what a result led to. */
@@ -112,6 +114,7 @@ export class Ledger {
       haltAtMs: null,
       endAtMs: null,
       events: [...events],
+      eventsFrom: events.map(() => ({ atMs: this.#nowMs(), engine: header.owner.engine })),
       started: new Set(),
       results: new Set(),
       reports: new Set(),
@@ -157,6 +160,7 @@ export class Ledger {
         this.fault(`${event.type} of ${event.node} in ${id} was stored after its stop (I3)`);
       if (event.type === 'stop.halted') known.haltAtMs = this.#nowMs();
       known.events.push(event);
+      known.eventsFrom.push({ atMs: this.#nowMs(), engine });
     }
     for (const row of commit.nodes) {
       const before = known.rows.get(row.key);

@@ -70,7 +70,7 @@ const emptySummary = (): Summary => ({
   steps: 0,
   hits: {},
   sampled: {},
-  latencies: { healthy: {}, broadcastLost: {}, ownerDead: {} },
+  latencies: { healthy: {}, broadcastLost: {}, ownerDead: {}, eventHealthy: {}, eventLost: {} },
   cpuMs: 0,
 });
 
@@ -210,7 +210,7 @@ function sum(parts: Summary[]): Summary {
 /** I4: false where a percentile is out of its bound. */
 function printLatencies({ latencies }: Summary): boolean {
   let inTime = true;
-  console.log('stops (ms)             stops       p50       p99       max   p99 at most');
+  console.log('stops, events (ms)     times       p50       p99       max   p99 at most');
   for (const of of stopClasses) {
     const histogram = latencies[of];
     const count = Object.values(histogram).reduce((total, times) => total + times, 0);
@@ -286,7 +286,7 @@ async function main(): Promise<number> {
   const summary = await runInProcesses(from, count, Number(values.workers));
   print(summary, (performance.now() - startedMs) / 1_000);
   const inTime = printLatencies(summary);
-  if (!inTime) console.log('stops took longer than they may (I4)');
+  if (!inTime) console.log('stops, or events on their way to clients, took longer than they may (I4)');
   if (values.keep) await keep(summary.failed);
   return summary.failed.length > 0 || !inTime ? 1 : 0;
 }

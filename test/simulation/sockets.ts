@@ -380,7 +380,8 @@ export class ServerSocket extends Emitter {
   }
 
   join(room: string): void {
-    this.#namespace.adapter.add(this.id, room);
+    // Socket.IO lets nobody in who has gone.
+    if (this.connected) this.#namespace.adapter.add(this.id, room);
   }
 
   leave(room: string): void {
@@ -417,7 +418,7 @@ export class ServerSocket extends Emitter {
   }
 }
 
-/** Who is in which room, as Socket.IO's own adapter has it: also of a socket that has gone. */
+/** Who is in which room, as Socket.IO's own adapter has it. */
 class Adapter extends Emitter {
   readonly rooms = new Map<string, Set<string>>();
 
@@ -465,6 +466,13 @@ export class Namespace {
         for (const socket of this.#of([room])) socket.disconnect();
       },
     };
+  }
+
+  /** How many that are connected. */
+  inRoom(room: string): number {
+    let count = 0;
+    for (const id of this.adapter.rooms.get(room) ?? []) if (this.sockets.has(id)) count += 1;
+    return count;
   }
 
   to(rooms: string | string[]): { emit(name: string, payload: unknown): void } {
@@ -517,8 +525,7 @@ export class ServerIo {
   /** Of clients and workers, in this room. */
   inRoom(room: string): number {
     let count = 0;
-    for (const { adapter, sockets } of this.#namespaces.values())
-      for (const id of adapter.rooms.get(room) ?? []) if (sockets.has(id)) count += 1;
+    for (const namespace of this.#namespaces.values()) count += namespace.inRoom(room);
     return count;
   }
 

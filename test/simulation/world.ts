@@ -25,7 +25,7 @@ import { checkWorld } from './checker.ts';
 import { Clients, type Door } from './clients.ts';
 import { Database, openLink, tail } from './database.ts';
 import { definitionOf } from './definitions.ts';
-import { type StopLatency, stopLatency, type Trouble } from './latency.ts';
+import { eventLatency, type StopLatency, stopLatency, type Trouble } from './latency.ts';
 import { Ledger } from './ledger.ts';
 import { type Fault, type FaultKind, LOAD_MS, type Plan } from './plan.ts';
 import { restored } from './restores.ts';
@@ -373,6 +373,8 @@ export class World {
   /** Definitions that were saved, by hash. */
   readonly compiled = new Map<string, CompiledWorkflow>();
   readonly #deaf = new Set<Process>();
+  /** To which a client that follows is connected. */
+  readonly #engineOf = new Map<Process, string>();
   /** Tasks, and executions, that a process was told to end. */
   readonly #cancelled = new Map<Process, Set<string>>();
   #ids = 0;
@@ -445,6 +447,7 @@ export class World {
       cut: (door, to) => this.isCut(this.#indexOf(door.process), 'clients', to),
       healed: () => this.healed,
       wires: this.#followerWires(),
+      engineOf: (client) => this.#engineOf.get(client) ?? '',
     });
     ledger.onOutput = (taskId, output) => {
       const runs = this.work.runs.get(taskId);
@@ -572,6 +575,7 @@ export class World {
       route: (client) => {
         const serving = this.engines.filter((engine) => engine.serving);
         const engine = serving[Math.floor(streams.of(`ways of ${client.name}`).next() * serving.length)];
+        this.#engineOf.set(client, engine?.engine?.id ?? '');
         return engine?.io == null ? null : { process: engine.process, io: engine.io };
       },
       lost: (from, to) => {
@@ -692,10 +696,26 @@ export class World {
       executions: ledger.executions.size,
       stops: [...ledger.executions.values()].filter(({ stop }) => stop !== null).length,
       steps: scheduler.steps,
-      latencies: [...ledger.executions.values()].flatMap((known) => stopLatency(known, this.troubles) ?? []),
+      latencies: [
+        ...[...ledger.executions.values()].flatMap((known) => stopLatency(known, this.troubles) ?? []),
+        ...this.#eventLatencies(),
+      ],
       tookMs: scheduler.nowMs - scheduler.startMs,
       lines: this.trace.lines,
     };
+  }
+
+  *#eventLatencies(): Generator<StopLatency> {
+    for (const { id, seen } of this.clients.followers) {
+      const { eventsFrom } = this.ledger.executions.get(id) ?? { eventsFrom: [] };
+      for (const [index, { atMs, sinceMs, engine }] of seen.entries()) {
+        const from = eventsFrom[index];
+        // Events of the engine that a client is connected to need no bus.
+        if (from === undefined || sinceMs >= from.atMs || from.engine === engine) continue;
+        const latency = eventLatency(from.atMs, atMs, this.troubles);
+        if (latency !== null) yield latency;
+      }
+    }
   }
 
   /** As a client is told them: what their engines could not bring up to date any more is, by then. */
