@@ -185,8 +185,13 @@ export class SimLink implements EngineLink {
     return this.#network.carry(this, packet);
   }
 
-  async close(): Promise<void> {
+  /** Its bus is about to close: it listens no more. */
+  ends(): void {
     this.#handlers = null;
+  }
+
+  async close(): Promise<void> {
+    this.ends();
     this.#network.members.delete(this);
   }
 

@@ -256,7 +256,10 @@ class SimEngine {
     const down = (): void => this.kill(downMs);
     engine
       .drain(1_000)
-      .then(() => this.bus?.close())
+      .then(() => {
+        this.link?.ends();
+        return this.bus?.close();
+      })
       .then(
         () => process.hear(down),
         () => process.hear(down),
