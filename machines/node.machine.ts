@@ -77,6 +77,9 @@ export interface NodeContext {
   lastTry: boolean;
 }
 
+/** Of what a record keeps of a node's state. Raised by a change after which an engine could not go on from it. */
+export const NODE_STATE_VERSION = 1;
+
 /** Attempts lost before a node fails with FS_LOST. */
 export const LOST_MAX = 5;
 

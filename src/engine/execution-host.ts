@@ -1,7 +1,7 @@
 import { type Actor, createActor } from 'xstate';
 import type { ExecutionEvent as MachineEvent, NodeEvent, Verdict } from '../../machines/events.ts';
 import { type ExecutionEdge, executionMachine, executionStatusOf } from '../../machines/execution.machine.ts';
-import { type NodeMode, nodeMachines, nodeStatusOf } from '../../machines/node.machine.ts';
+import { NODE_STATE_VERSION, type NodeMode, nodeMachines, nodeStatusOf } from '../../machines/node.machine.ts';
 import type { CompiledWorkflow, Graph } from '../definition/types.ts';
 import { hasCode, messageOf, STOPPED_MESSAGE } from '../errors.ts';
 import type {
@@ -23,7 +23,7 @@ import { ExpressionData, isBig } from './expression-data.ts';
 import { iterationIndexes } from './identity.ts';
 import { chain, settle } from './maybe-promise.ts';
 import { discardActor, executionLogic, nodeLogics } from './registry.ts';
-import { type Ready, Scope, Slot } from './slot.ts';
+import { type NodeState, type Ready, Scope, Slot } from './slot.ts';
 import {
   hasLiveNodes,
   isIterating,
@@ -257,36 +257,70 @@ export class ExecutionHost implements ExecutionEdge {
   }
 
   #restoreActor(slot: Slot, row: NodeRow): void {
-    const machine = row.machine as {
-      version: number;
-      value: never;
-      mode: NodeMode;
-      attempt: number;
-      tries: number;
-      lost: number;
-      dueAtMs: number | null;
-      wakeAtMs: number | null;
-      deadlineAtMs: number | null;
-      failure: Verdict | null;
-      lastTry: boolean;
-    };
-    const { value, version: _version, ...saved } = machine;
-    const snapshot = nodeMachines[saved.mode].resolveState({
-      value,
-      context: { edge: slot, policy: slot.policy(), ...saved },
-    });
-    slot.actor = createActor(nodeLogics[saved.mode], {
-      id: `node:${this.header.id}/${slot.key}`,
-      parent: this.actor,
-      snapshot,
-    } as never) as Slot['actor'];
-    slot.stage = stageOf(value);
+    const saved = row.machine as unknown as NodeState;
+    slot.unreadable = saved.version !== NODE_STATE_VERSION;
+    const state = slot.unreadable ? this.#endable(slot, row, saved.version) : saved;
+    slot.actor = this.#actorIn(slot, state);
+    slot.stage = stageOf(state.value);
     if (slot.node.type.run.kind === 'task' && slot.stage !== 'backingOff') {
       this.#desk.restore(slot, row.data as { queued?: boolean } | null);
     }
     this.live.add(slot);
     slot.scope.countLive(1);
     if (!isParkedStage(slot)) this.busy += 1;
+  }
+
+  #actorIn(slot: Slot, { version: _, value, ...saved }: NodeState): Slot['actor'] {
+    const snapshot = nodeMachines[saved.mode].resolveState({
+      value: value as never,
+      context: { edge: slot, policy: slot.policy(), ...saved },
+    });
+    return createActor(nodeLogics[saved.mode], {
+      id: `node:${this.header.id}/${slot.key}`,
+      parent: this.actor,
+      snapshot,
+    } as never) as Slot['actor'];
+  }
+
+  /** In place of a state that cannot be read: one from which the node ends, by a stop as any other. */
+  #endable(slot: Slot, { status, attempt }: NodeRow, version: number): NodeState {
+    const error = `its state is of version ${version}, this engine reads version ${NODE_STATE_VERSION}: another version of Fullstop wrote it`;
+    let failure: Verdict = { error, errorCode: 'FS_NODE_VERSION' };
+    let mode: NodeMode = 'work';
+    let value: unknown = 'running';
+    if (slot.node.type.run.kind === 'loop') {
+      mode = 'loop';
+      value = { looping: 'closing' };
+    } else if (status === 'Held') {
+      mode = 'hold';
+      value = 'held';
+    } else if (this.#stateValue() === 'stopping' || this.#stateValue() === 'aborting') {
+      value = 'aborting';
+      failure = this.actor.getSnapshot().context.failure ?? failure;
+    }
+    const instants = { dueAtMs: null, wakeAtMs: null, deadlineAtMs: null };
+    return { version, value, mode, attempt, tries: 0, lost: 0, ...instants, failure, lastTry: true };
+  }
+
+  #endUnreadable(slot: Slot): void {
+    if (slot.actor === null || slot.settled || slot.stage === 'aborting') return;
+    const { context } = slot.actor.getSnapshot();
+    const atMs = this.env.clock.nowMs();
+    const verdict = context.failure ?? { error: '', errorCode: 'FS_NODE_VERSION' };
+    if (slot.stage === 'looping') {
+      // It fails when its body has ended.
+      if (slot.body === null) this.deliver(slot, { type: 'iteration.ended', failure: null, atMs });
+      else this.endIteration(slot, verdict);
+      return;
+    }
+    if (slot.stage === 'held') {
+      discardActor(slot.actor);
+      const { edge: _edge, policy: _policy, ...saved } = context;
+      slot.actor = this.#actorIn(slot, { version: NODE_STATE_VERSION, value: 'running', ...saved, mode: 'work' });
+      slot.actor?.start();
+    }
+    this.abandonWork(slot);
+    this.deliver(slot, { type: 'work.failed', ...verdict, retryable: false, atMs });
   }
 
   #restoreLoop(slot: Slot, row: NodeRow, rows: Map<string, NodeRow[]>): void {
@@ -320,6 +354,7 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.over) return;
     this.#goesOn();
     if (this.header.status === 'Pending') return;
+    for (const slot of [...this.live]) if (slot.unreadable) this.#endUnreadable(slot);
     const ready: Ready[] = [];
     this.#collectReady(this.root, ready);
     for (const slot of this.live) if (slot.body !== null && !slot.body.closed) this.#collectReady(slot.body, ready);

@@ -1,6 +1,12 @@
 import type { Actor } from 'xstate';
 import type { Verdict } from '../../machines/events.ts';
-import type { NodeEdge, NodePolicy, nodeMachine } from '../../machines/node.machine.ts';
+import {
+  NODE_STATE_VERSION,
+  type NodeEdge,
+  type NodeMode,
+  type NodePolicy,
+  type nodeMachine,
+} from '../../machines/node.machine.ts';
 import type { CompiledNode, Graph } from '../definition/types.ts';
 import type { NodeRow } from '../ports/store.ts';
 import type { TaskRow } from '../ports/task-queue.ts';
@@ -11,6 +17,21 @@ import { attemptId, nodeKey } from './identity.ts';
 import type { Timer } from './timers.ts';
 
 export type NodeActor = Actor<typeof nodeMachine>;
+
+/** What a record keeps of a live node's actor. */
+export interface NodeState {
+  version: number;
+  value: unknown;
+  mode: NodeMode;
+  attempt: number;
+  tries: number;
+  lost: number;
+  dueAtMs: number | null;
+  wakeAtMs: number | null;
+  deadlineAtMs: number | null;
+  failure: Verdict | null;
+  lastTry: boolean;
+}
 
 /** The nodes of one graph while it runs: the workflow itself, or one iteration of a loop's body. */
 export class Scope {
@@ -84,6 +105,8 @@ export class Slot implements NodeEdge {
   dirty = false;
   /** A commit has held its row. */
   stored = false;
+  /** Its state is of another version of Fullstop: it can only be ended. */
+  unreadable = false;
   wakeTimer: Timer | null = null;
   deadlineTimer: Timer | null = null;
   /** Of a loop: the running or last iteration; -1 before the first. */
@@ -180,7 +203,7 @@ export class Slot implements NodeEdge {
     if (this.actor === null || this.settled) return null;
     const { value, context } = this.actor.getSnapshot();
     return {
-      version: 1,
+      version: NODE_STATE_VERSION,
       value: value as Json,
       mode: context.mode,
       attempt: context.attempt,

@@ -4,8 +4,9 @@ import { createExpressions } from '../../src/adapters/expressions/expressions.ts
 import { executionLogic, nodeLogics } from '../../src/engine/registry.ts';
 import { FullstopError } from '../../src/errors.ts';
 import type { Expressions } from '../../src/ports/expressions.ts';
+import type { Commit } from '../../src/ports/store.ts';
 import type { Task, WorkReport } from '../../src/ports/work.ts';
-import { closeRigs, FakeLink, openRig, type Rig } from '../support/engine.ts';
+import { closeRigs, FakeLink, openRig, type Rig, type RigOptions } from '../support/engine.ts';
 
 const MARKER = 'workflow stopped by user';
 const done = (output: unknown): WorkReport => ({ kind: 'completed', output });
@@ -597,6 +598,122 @@ nodes:
     await rig.settle();
     expect(rig.work.started).to.deep.equal([]);
     expect((await rig.node(id, 'sub')).errorCode).to.equal('FS_CHILD_STOPPED');
+  });
+
+  describe('of what a newer version wrote', () => {
+    /** An engine of that version: how it puts down where a node is, this one does not know. */
+    const newer: RigOptions['intervene'] = ({ method, args }) => {
+      if (method !== 'commit') return undefined;
+      for (const row of (args[0] as Commit).nodes)
+        if (row.machine !== null) row.machine = { version: 2, state: 'in a state that version 1 has not' };
+      return undefined;
+    };
+    const older = { intervene: () => undefined };
+    const all = `
+name: all
+nodes:
+  done: { type: set, with: { value: 1 } }
+  call: { type: http, continueOnError: true, retry: { attempts: 3 }, with: { url: "http://call/" } }
+  wait: { type: delay, continueOnError: true, with: { duration: 1h } }
+  hold: { type: hold, continueOnError: true, trigger: go }
+  poll: { type: while, continueOnError: true, condition: "true", maxIterations: 9, body: { ask: { type: http, with: { url: "http://ask/" } }, step: { type: hold, trigger: step } } }
+  each: { type: foreach, continueOnError: true, items: "\${{ [1, 2] }}", body: { one: { type: http, with: { url: "http://one/" } } } }
+  other: { type: hold, needs: [call, wait, hold, poll, each], trigger: other }
+`;
+    const nodes = ['call', 'wait', 'hold', 'poll', 'each'];
+
+    it('ends the nodes that it cannot go on with, what they started too, and nothing else', async () => {
+      let rig = await openRig({ intervene: newer });
+      const id = await rig.run(all);
+      rig = await rig.crash(1_000, older);
+      await rig.advance(10_000);
+      for (const node of nodes)
+        expect(await rig.node(id, node)).to.include({ status: 'Failed', errorCode: 'FS_NODE_VERSION', attempt: 1 });
+      expect((await rig.node(id, 'call')).error)
+        .to.include('version 2')
+        .and.include('version 1');
+      expect(await rig.node(id, 'poll/ask')).to.include({ status: 'Failed' });
+      expect(await rig.statuses(id)).to.include({ done: 'Complete', other: 'Held' });
+      for (const child of await rig.children(id)) expect(await rig.record(child)).to.include({ status: 'Failed' });
+      expect(rig.work.started).to.deep.equal([]);
+      await rig.engine.trigger(id, 'other', 1);
+      await rig.settle();
+      expect((await rig.record(id)).outputs).to.deep.equal({ done: 1, other: 1 });
+    });
+
+    it('ends the body of such a loop, before the loop', async () => {
+      let rig = await openRig({
+        intervene: ({ method, args }) => {
+          if (method !== 'commit') return undefined;
+          for (const row of (args[0] as Commit).nodes)
+            if (row.machine !== null && row.type === 'while') row.machine = { version: 2 };
+          return undefined;
+        },
+      });
+      const id = await rig.run(
+        '{ name: loop, nodes: { poll: { type: while, condition: "true", maxIterations: 9, body: { ask: { type: http, with: { url: "http://ask/" } } } } } }',
+      );
+      rig = await rig.crash(1_000, { ...older, outlives: true });
+      await rig.advance(1_000);
+      expect(rig.work.started).to.deep.equal([]);
+      expect((await rig.node(id, 'poll')).status).to.equal('Running');
+      for (const report of rig.work.pursued.values()) report({ kind: 'aborted', outcome: 'aborted' });
+      await rig.settle();
+      expect(await rig.node(id, 'poll')).to.include({ status: 'Failed', errorCode: 'FS_NODE_VERSION' });
+      expect(await rig.node(id, 'poll/ask')).to.include({ status: 'Failed', errorCode: 'FS_NODE_VERSION' });
+    });
+
+    it('ends a task of such a node that a worker has', async () => {
+      let rig = await openRig({ intervene: newer, slots: 0 });
+      const worker = new FakeLink();
+      await worker.connect(rig);
+      const id = await rig.run('{ name: task, nodes: { a: { type: http, with: { url: "http://a/" } } } }');
+      rig = await rig.crash(1_000, older);
+      await worker.connect(rig);
+      await rig.live(2_000, worker);
+      expect(await rig.record(id)).to.include({ status: 'Failed', errorCode: 'FS_NODE_VERSION' });
+      expect([...worker.cancelled, ...worker.beat()]).to.include(`${id}/a/-/1`);
+    });
+
+    for (const end of ['a stop', 'its timeout']) {
+      it(`ends it where ${end} was halted before`, async () => {
+        let rig = await openRig({ intervene: newer });
+        const id = await rig.run(
+          '{ name: single, timeout: 5s, nodes: { a: { type: http, with: { url: "http://a/" } }, h: { type: hold, trigger: go } } }',
+        );
+        rig.work.ignoreAborts = true;
+        if (end === 'a stop') await rig.stop(id);
+        await rig.advance(end === 'a stop' ? 1_000 : 6_000);
+        expect((await rig.record(id)).status).to.equal('Running');
+        rig = await rig.crash(0, older);
+        await rig.settle();
+        const error = end === 'a stop' ? MARKER : 'execution timed out after 5000 ms';
+        expect(await rig.record(id)).to.include({ status: 'Failed', error });
+        expect(await rig.node(id, 'a')).to.include({ status: 'Failed', error });
+        expect(await rig.statuses(id)).to.deep.equal({ a: 'Failed', h: 'Held' });
+      });
+    }
+
+    it('stops it as any other', async () => {
+      let rig = await openRig({ intervene: newer });
+      const id = await rig.run(all);
+      await rig.store.requestStop(id, { requestId: 'r', requestedAtMs: rig.clock.nowMs() });
+      rig = await rig.crash(1_000, older);
+      await rig.settle();
+      expect(await rig.record(id)).to.include({ status: 'Failed', error: MARKER });
+      expect(await rig.statuses(id)).to.deep.equal({
+        done: 'Complete',
+        call: 'Failed',
+        wait: 'Failed',
+        hold: 'Held',
+        poll: 'Failed',
+        each: 'Failed',
+        other: 'Pending',
+      });
+      for (const node of ['call', 'wait', 'poll', 'each', 'poll/ask'])
+        expect((await rig.node(id, node)).error).to.equal(MARKER);
+      expect((await rig.node(id, 'poll/step')).status).to.equal('Held');
+    });
   });
 
   it('loses and doubles nothing when the answers of commits are lost', async () => {
