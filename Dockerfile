@@ -21,6 +21,10 @@ COPY --from=build /package /usr/local/lib/node_modules/fullstop
 RUN ln -s ../lib/node_modules/fullstop/bin/fullstop.js /usr/local/bin/fullstop
 USER node
 WORKDIR /home/node
+# So that a volume in its place is this user's.
+RUN mkdir data
+# `docker stop` kills after ten seconds.
+ENV FULLSTOP_DRAIN_MS=7000
 EXPOSE 4747
 ENTRYPOINT ["fullstop"]
 CMD ["serve"]

@@ -2,7 +2,17 @@
 
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
@@ -109,6 +119,29 @@ describe('package', function () {
       files.filter((name) => /(^|\/)(src|test|bench)(\/|$)/.test(name) && !name.startsWith('dist/src')),
     ).to.deep.equal([]);
     expect(files.filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))).to.deep.equal([]);
+  });
+
+  it('is the same when built from what .dockerignore leaves to the image', async () => {
+    const left = join(directory, 'left');
+    const [first, ...lines] = readFileSync(join(root, '.dockerignore'), 'utf8')
+      .split('\n')
+      .filter((line) => /^[^#]/.test(line));
+    expect(first, 'all but what is named').to.equal('*');
+    for (const line of lines) {
+      if (!line.startsWith('!')) rmSync(join(left, line), { recursive: true, force: true });
+      else {
+        const found = globSync(line.slice(1), { cwd: root });
+        expect(found, line).not.to.be.empty;
+        for (const path of found) cpSync(join(root, path), join(left, path), { recursive: true });
+      }
+    }
+    symlinkSync(join(root, 'node_modules'), join(left, 'node_modules'));
+    await succeed('npm', ['pack', '--pack-destination', left], left);
+    const contents = async (folder: string): Promise<string[]> => {
+      const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz')) as string;
+      return (await succeed('tar', ['-tzf', join(folder, tarball)])).split('\n').sort();
+    };
+    expect(await contents(left)).to.deep.equal(await contents(directory));
   });
 
   it('carries the licence of everything that the page contains, and says where its source is', () => {
