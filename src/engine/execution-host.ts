@@ -1396,14 +1396,12 @@ export class ExecutionHost implements ExecutionEdge {
   /** Ends it early for another reason: its timeout, or its parent's node. */
   abort(verdict: Verdict): void {
     if (this.over || this.header.stop !== null) return;
-    const wasResting = this.#resting;
+    // Those that were told before a restart.
+    const told = this.#resting ? [...this.live].filter(({ stage }) => stage === 'aborting') : [];
     this.#goesOn();
     this.enter(() => {
       this.send({ type: 'execution.abort', verdict }, null);
-      if (!wasResting) return;
-      // Told before a restart.
-      for (const slot of [...this.live])
-        if (slot.stage === 'aborting' && !this.#desk.has(slot.attemptId)) this.#taskGone(slot);
+      for (const slot of told) this.#taskGone(slot);
     });
     this.#armGrace();
   }

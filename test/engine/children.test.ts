@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import type { Commit } from '../../src/ports/store.ts';
-import { closeRigs, openRig, type Rig } from '../support/engine.ts';
+import { closeRigs, FakeLink, openRig, type Rig } from '../support/engine.ts';
 
 describe('a foreach', () => {
   let rig: Rig;
@@ -135,6 +135,26 @@ describe('a foreach', () => {
       for (const report of rig.work.pursued.values()) report({ kind: 'aborted', outcome: 'aborted' });
       await rig.advance(0);
       expect(rig.work.started).to.have.length(2);
+    });
+
+    it('tells their workers again over a restart', async () => {
+      await rig.close();
+      rig = await openRig({ slots: 0 });
+      const worker = new FakeLink({ slots: 2 });
+      await worker.connect(rig);
+      const id = await rig.run(timed);
+      await rig.live(10_000, worker);
+      const held = [...worker.held.keys()];
+      expect(worker.cancelled).to.have.members(held);
+      worker.cancelled.length = 0;
+      rig = await rig.crash(1_000);
+      await worker.connect(rig);
+      await rig.live(2_000, worker);
+      expect([...worker.cancelled, ...worker.beat()]).to.include.members(held);
+      for (const task of held) await worker.report(task, { kind: 'aborted', outcome: 'aborted' });
+      await rig.live(2_000, worker);
+      expect(worker.pushed).to.have.length(4);
+      expect(await rig.node(id, 'each')).to.include({ attempt: 2 });
     });
 
     it('is stopped while it waits for them', async () => {
