@@ -339,6 +339,7 @@ class Engine implements EngineApi, HostEnvironment {
     if (header.stop !== null) host.beginStop('takeover');
     else if (header.parent !== null && !this.#wantedByParent(host)) host.abort(parentEnded);
     else host.enter(() => host.resume());
+    if (host.busy === 0) this.#parkable.add(host);
   }
 
   /** Whether the node attempt that started this child still runs. */

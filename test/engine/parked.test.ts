@@ -54,6 +54,22 @@ describe('an execution that left memory', () => {
     expect((await rig.told(id)).filter((line) => line.startsWith('node.triggered'))).to.have.length(2);
   });
 
+  it('leaves it again after a restart', async () => {
+    const id = await rig.run(holds());
+    await park();
+    rig = await rig.crash();
+    await park();
+    let loads = 0;
+    rig.gate.intervene = ({ method }) => {
+      if (method === 'load') loads += 1;
+      return undefined;
+    };
+    await rig.engine.trigger(id, 'go', 1);
+    await rig.settle();
+    expect(loads).to.equal(1);
+    expect(await rig.statuses(id)).to.deep.equal({ a: 'Complete', b: 'Held' });
+  });
+
   it('takes a trigger once that came with the record and by a message', async () => {
     const id = await rig.run(
       '{ name: twice, nodes: { a: { type: hold, trigger: go }, b: { type: hold, needs: [a], trigger: go } } }',
