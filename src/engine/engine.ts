@@ -1334,8 +1334,11 @@ class Engine implements EngineApi, HostEnvironment {
       for (const row of commit.events) this.bus.event(header.id, eventOf(row));
       if (commit.receipt !== null) this.bus.receipt(receiptOf(commit.receipt));
     }
-    if (commit.header.status !== undefined && this.bus.hasListListeners(header.project))
-      this.bus.changed(itemOf(header));
+    const { status } = commit.header;
+    if (status !== undefined && this.bus.hasListListeners(header.project)) {
+      // As of this commit: what happened since is not durable yet.
+      this.bus.changed(itemOf({ ...header, status, seq: commit.events.at(-1)?.seq ?? header.seq }));
+    }
     const { eventsKept } = this.#options;
     if (header.seq > eventsKept) {
       const trimmedAt = this.#trimmedAt.get(header.id) ?? 0;

@@ -152,11 +152,11 @@ async function identify(context: Context, socket: ClientSocket): Promise<Caller 
   return token === null ? context.access.bySession(socket.handshake.headers) : context.access.byKey(token);
 }
 
-function subscriptionVerbs(context: Context, subscriptions: Subscriptions) {
-  const one = z.strictObject({ id });
-  const from = z.strictObject({ id, from: z.int().min(1).optional() });
-  const list = z.strictObject({ project: project.optional() });
+const one = z.strictObject({ id });
+const from = z.strictObject({ id, from: z.int().min(1).optional() });
+const list = z.strictObject({ project: project.optional() });
 
+function subscriptionVerbs(context: Context, subscriptions: Subscriptions) {
   return {
     async 'execution.subscribe'(socket: ClientSocket, caller: Caller, payload: unknown): Promise<Outcome> {
       const input = parse(from, payload) as z.output<typeof from>;

@@ -10,6 +10,22 @@ describe('an engine runs a graph', () => {
   });
   afterEach(closeRigs);
 
+  it('and tells those who follow lists no more than what is durable, whatever happens meanwhile', async () => {
+    const work = (name: string): string => `${name}: { type: http, with: { url: "http://${name}/" } }`;
+    const id = await rig.run(`{ name: two, failFast: true, nodes: { ${work('a')}, ${work('b')} } }`);
+    rig.work.ignoreAborts = true;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    rig.gate.intervene = ({ method }) => (method === 'commit' ? { holdBefore: promise } : undefined);
+    rig.work.fail('a');
+    await rig.settle();
+    for (let line = 0; line < 5; line += 1) rig.work.print(`${id}/b/-/1`, 'more');
+    rig.bus.items.length = 0;
+    resolve();
+    const before = rig.gate.commits.length;
+    await rig.settle();
+    expect(rig.bus.items.map(({ seq }) => seq)).to.deep.equal([rig.gate.commits[before]?.events.at(-1)?.seq]);
+  });
+
   it('in the order of its needs, and completes with the outputs of its leaves', async () => {
     const id = await rig.run(`
 name: chain

@@ -38,7 +38,7 @@ const SEND_MS = 2_000;
 const LOOK_MS = 250;
 /** Whoever missed something has noticed by then: a bus calls at once, or half a second after the last time. */
 const NOTICED_MS = 600;
-/** Two signs of life, and what a packet takes. */
+/** An engine that has nothing to say says so in that time: up to two beats, and a second before that may be troubled. */
 const BEATS_MS = 11_000;
 /** An engine looks at the store itself after a gap, and not only with its next sweep. */
 const SWEPT_MS = 500;
@@ -272,7 +272,7 @@ export class SimLink implements EngineLink {
       const { process } = from;
       if (this.#handlers === null) return;
       if (this.#missing.get(from) !== first || !process.alive || process.pausedUntilMs > 0) return;
-      if (this.process.pausedUntilMs > nowMs || !this.#network.clearSince(scheduler.nowMs - BEATS_MS / 2 - 100)) return;
+      if (this.process.pausedUntilMs > nowMs || !this.#network.clearSince(nowMs + 1_000)) return;
       if (this.#gapAtMs < nowMs) this.#fault(`has not noticed that it missed ${first} of ${process.name}`);
     });
   }

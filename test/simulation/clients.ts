@@ -7,6 +7,7 @@ import type {
   BulkStopAnswer,
   EventPage,
   ExecutionEvent,
+  ExecutionItem,
   ExecutionRecord,
   StopAnswer,
   StopReceipt,
@@ -120,7 +121,7 @@ export class Clients {
         });
         break;
       case 'subscribe':
-        this.followers.push(new SimFollower(this.#world, id, this.followers.length));
+        this.followers.push(new SimFollower(this.#world, this, id, this.followers.length));
         break;
       case 'read':
         this.#read(id, load.what);
@@ -195,7 +196,7 @@ export class Clients {
   #read(id: string, what: (Load & { kind: 'read' })['what']): void {
     switch (what) {
       case 'get':
-        this.#ask('execution.get', { id }, true, (told) => told.ok && this.#checkRecord(told.data as ExecutionRecord));
+        this.#ask('execution.get', { id }, true, (told) => told.ok && this.checkItem(told.data as ExecutionRecord));
         break;
       case 'events':
         this.#ask('execution.events', { id, from: 1 }, true, (told) => {
@@ -221,7 +222,7 @@ export class Clients {
   }
 
   /** What a client sees has happened (I7), and an end stays (I1). */
-  #checkRecord(record: ExecutionRecord): void {
+  checkItem(record: ExecutionItem): void {
     const known = this.#world.ledger.executions.get(record.id);
     if (known === undefined) this.#fault(`${record.id} was read, and nobody created it`);
     else if (record.seq > (known.events.at(-1)?.seq ?? 0))
@@ -365,10 +366,12 @@ export class SimFollower {
   sinceMs = 0;
   readonly #world: ClientWorld;
   readonly #socket: ClientSocket;
+  /** It follows the list of all, too. */
+  readonly #listed: boolean;
   /** It is not there, or no more. */
   gone = false;
 
-  constructor(world: ClientWorld, id: string, number: number) {
+  constructor(world: ClientWorld, clients: Clients, id: string, number: number) {
     this.#world = world;
     this.id = id;
     this.process = new Process(`follower ${number}`, world.scheduler);
@@ -387,10 +390,21 @@ export class SimFollower {
         if (executionId === id) this.#take(event);
         else world.ledger.fault(`a client was told of ${executionId}, and follows ${id}`);
       })
+      .on('execution.changed', (item: ExecutionItem) => clients.checkItem(item))
+      .on('stop.receipt', (receipt: StopReceipt) => this.#checkReceipt(receipt))
       .connect();
     const random = world.streams.of(this.process.name);
+    this.#listed = random.next() < 0.4;
     // Now and then it goes elsewhere.
     if (random.next() < 0.4) this.process.later(random.next() * 5_000, () => this.#again());
+  }
+
+  #checkReceipt({ executionId, requestId }: StopReceipt): void {
+    const { ledger } = this.#world;
+    if (executionId !== this.id)
+      ledger.fault(`a client was told of the stop of ${executionId}, and follows ${this.id}`);
+    else if (ledger.executions.get(executionId)?.stop?.requestId !== requestId)
+      ledger.fault(`a client was told of the receipt ${requestId} of ${executionId}, which is not its stop (I7)`);
   }
 
   #take(event: ExecutionEvent): void {
@@ -430,6 +444,7 @@ export class SimFollower {
         const { ok, error } = answer as { ok: boolean; error?: { code: string } };
         if (ok) {
           this.sinceMs = this.#world.scheduler.nowMs;
+          if (this.#listed) this.#socket.emit('executions.subscribe', {});
           return;
         }
         if (error?.code === 'FS_UNAVAILABLE') return this.#again();

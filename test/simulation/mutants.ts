@@ -398,4 +398,11 @@ export const mutants: Mutant[] = [
     'if (this.#last >= this.#announced) break;',
     'break;',
   ),
+  mutant(
+    'list-durable',
+    'those who follow lists are told of events that are not durable',
+    ENGINE,
+    'seq: commit.events.at(-1)?.seq ?? header.seq',
+    'seq: header.seq',
+  ),
 ];

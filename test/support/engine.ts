@@ -18,7 +18,7 @@ import type { TaskRow } from '../../src/ports/task-queue.ts';
 import type { LeftTask, NodeWork, Task, TaskLog, WorkReport } from '../../src/ports/work.ts';
 import type { HeldTask, WorkerGate, WorkerLink } from '../../src/ports/workers.ts';
 import { composeEngine } from '../../src/runtime.ts';
-import type { ExecutionEvent, ExecutionRecord, Json, NodeRecord, StopReceipt } from '../../src/wire.ts';
+import type { ExecutionEvent, ExecutionItem, ExecutionRecord, Json, NodeRecord, StopReceipt } from '../../src/wire.ts';
 import { countingIds } from './seeds.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -315,6 +315,7 @@ class RecordingBus implements Bus {
   readonly stops: StopMessage[] = [];
   readonly events: { executionId: string; event: ExecutionEvent }[] = [];
   readonly receipts: StopReceipt[] = [];
+  readonly items: ExecutionItem[] = [];
   readonly #trace: (line: string) => void;
   #onStop: (message: StopMessage) => void = () => undefined;
 
@@ -335,7 +336,9 @@ class RecordingBus implements Bus {
     this.events.push({ executionId, event });
   }
 
-  changed(): void {}
+  changed(item: ExecutionItem): void {
+    this.items.push(structuredClone(item));
+  }
 
   receipt(receipt: StopReceipt): void {
     this.receipts.push(structuredClone(receipt));
