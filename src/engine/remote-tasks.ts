@@ -143,7 +143,8 @@ export class RemoteTasks {
         this.#search.heard(hint.capability);
         break;
       case 'task.changed':
-        if (this.#isWatched(this.#table.entries.get(hint.taskId))) this.ask(hint.taskId);
+        // Its worker may be there, however connected to here it still seems.
+        if (this.#mayChange(this.#table.entries.get(hint.taskId))) this.ask(hint.taskId);
         break;
       case 'task.cancel':
         this.#heardCancel(hint.taskId);
@@ -212,11 +213,16 @@ export class RemoteTasks {
   }
 
   /** Others may change what becomes of it. */
-  #isWatched(entry: Entry | undefined): boolean {
+  #mayChange(entry: Entry | undefined): entry is Entry {
     if (entry === undefined || entry.state === 'claiming' || this.#rowless.has(entry)) return false;
+    return entry.foreign || entry.state !== 'held' || entry.row.claim?.worker !== this.#options.local.id;
+  }
+
+  /** They may, and this engine would not hear of it from the task's worker. */
+  #isWatched(entry: Entry | undefined): boolean {
+    if (!this.#mayChange(entry)) return false;
     if (entry.foreign || entry.state !== 'held') return true;
     const holder = entry.row.claim?.worker;
-    if (holder === this.#options.local.id) return false;
     return holder === undefined || this.#table.workers.get(holder)?.connected !== true;
   }
 

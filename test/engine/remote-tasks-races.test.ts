@@ -128,6 +128,17 @@ describe('tasks of several engines, between two looks', () => {
       expect(await output(id)).to.equal(1);
     });
 
+    it('are taken from where it is, while its connection to here still seems to stand', async () => {
+      const worker = await link(a);
+      const id = await engines.run(a, workflow('seems', 'rerun: false,'));
+      const again = new FakeLink();
+      expect(await again.connect(engines.at(c), worker.list())).to.deep.equal([idOf(id)]);
+      const [held] = worker.list();
+      expect(await again.report(idOf(id), { kind: 'completed', output: 1 }, held?.token)).to.equal(false);
+      await engines.clock.advance(500);
+      expect(await output(id)).to.equal(1);
+    });
+
     it('are not waited for on a connection that closed before its hello was answered', async () => {
       const worker = await link(b);
       const id = await engines.run(a, workflow('hasty', 'rerun: false,'));

@@ -306,7 +306,7 @@ export class SimLink implements EngineLink {
     if (rooms.length === 0) return;
     this.process.later(TOLD_MS, () => {
       const { process } = other;
-      if (this.#handlers === null || !process.alive || !this.#network.clearSince(nowMs)) return;
+      if (this.#handlers === null || !process.alive || other.#isCutOff || !this.#network.clearSince(nowMs)) return;
       if (process.pausedUntilMs > nowMs || this.process.pausedUntilMs > nowMs) return;
       const still = new Set(other.#bus?.follows());
       for (const room of rooms) {

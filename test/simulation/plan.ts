@@ -10,6 +10,7 @@ import { Streams } from './scheduler.ts';
 import {
   drawWorkflow,
   failingItems,
+  forgottenItems,
   holds,
   LATE_MS,
   lateItems,
@@ -321,6 +322,9 @@ function drawSpecial(random: Random, plan: Plan): void {
   else if (draw < 0.2) {
     nodes['many'] = { ...failingItems };
     plan.faults.push({ kind: 'engineKilled', engine, nth: 40 + pick(random, 60), when: 'answered', downMs: 500 });
+  } else if (draw < 0.23) {
+    nodes['many'] = { ...forgottenItems };
+    plan.faults.push({ kind: 'engineKilled', engine, nth: 25 + pick(random, 50), when: 'answered', downMs: 3_000 });
   }
 }
 

@@ -151,6 +151,19 @@ export const failingItems: Node = {
   },
 };
 
+/** Times out while nobody runs it, and its children have more to do when somebody does. */
+export const forgottenItems: Node = {
+  type: 'foreach',
+  items: '${{ [1, 2] }}',
+  timeout: '2s',
+  continueOnError: true,
+  body: {
+    first: { type: 'delay', with: { duration: '3s' } },
+    next: { type: 'delay', needs: ['first'], with: { duration: '6s' } },
+    last: { type: 'set', needs: ['next'], with: { value: '${{ item }}' } },
+  },
+};
+
 /** Between the instants of the one workflow that starts by itself. */
 export const INSTANT_MS = 2_000;
 
