@@ -36,7 +36,7 @@ export function parseCronSchedule(cron: string, timezone: string | null): Schedu
     throw new FullstopError('FS_INVALID', `expected a cron pattern of five fields, found "${cron}"`);
   }
   try {
-    if (new Cron(cron, { timezone: timezone ?? 'UTC' }).nextRun() !== null) return { kind: 'cron', cron, timezone };
+    if (cronOf(cron, timezone).nextRun() !== null) return { kind: 'cron', cron, timezone };
   } catch (error) {
     throw new FullstopError('FS_INVALID', messageOf(error).replace(/^Cron\w+: /, ''), { cause: error });
   }
@@ -51,8 +51,22 @@ export function nextInstantMs(schedule: Schedule, fromMs: number): number | null
     case 'instant':
       return schedule.atMs;
     case 'cron':
-      return (
-        new Cron(schedule.cron, { timezone: schedule.timezone ?? 'UTC' }).nextRun(new Date(fromMs))?.getTime() ?? null
-      );
+      return cronOf(schedule.cron, schedule.timezone).nextRun(new Date(fromMs))?.getTime() ?? null;
   }
+}
+
+const CRONS_MAX = 1_000;
+/** Parsed patterns: a schedule is asked for one instant after the other. */
+const crons = new Map<string, Cron>();
+
+function cronOf(cron: string, timezone: string | null): Cron {
+  const key = `${timezone} ${cron}`;
+  let known = crons.get(key);
+  if (known === undefined) {
+    // UTC as an offset: by its name, each instant is formatted as text and read again.
+    known = new Cron(cron, timezone === null || timezone === 'UTC' ? { utcOffset: 0 } : { timezone });
+    if (crons.size >= CRONS_MAX) crons.clear();
+    crons.set(key, known);
+  }
+  return known;
 }
