@@ -5,6 +5,7 @@
 import { jsonCopy as copy } from '../../src/adapters/memory/entry.ts';
 import type { MemoryStore } from '../../src/adapters/memory/store.ts';
 import { FullstopError } from '../../src/errors.ts';
+import type { Random } from '../../src/ports/ids.ts';
 import type {
   Commit,
   CreateOutcome,
@@ -89,58 +90,58 @@ export class Database {
   }
 
   /** Does the call, and enters what it changed into the ledger. */
-  async apply(engine: string, name: string, args: unknown[]): Promise<unknown> {
-    const { ledger } = this;
+  apply(engine: string, name: string, args: unknown[]): Promise<unknown> {
     const cluster = name.startsWith('cluster.');
     const target = (cluster ? this.inner.cluster : this.inner) as unknown as Record<string, Call>;
     const method = target[cluster ? name.slice(8) : name] as Call;
-    const answer = await method.apply(target, args);
-    switch (name) {
-      case 'createExecution':
-        if ((answer as CreateOutcome).kind === 'created') ledger.created(args[0] as NewExecution);
-        break;
-      case 'commit':
-        if ((answer as { kind: string }).kind === 'committed') {
-          // After it the receipt is the store's: shared with nobody.
-          ledger.committed(engine, args[0] as Commit);
-        }
-        break;
-      case 'claimTask':
-        if (answer === 'claimed') ledger.claimed(args[0] as string);
-        break;
-      case 'cluster.storeReport':
-        if (answer === 'stored') ledger.reported(args[0] as string);
-        break;
-      case 'requestStop':
-        ledger.stopRequested(engine, args[0] as string, answer as StopRequestOutcome);
-        break;
-      case 'putReceipt':
-        if (answer === 'stored') ledger.onReceipt(args[0] as StopReceipt, false);
-        break;
-      case 'claimAll':
-        ledger.claimedAll(args[0] as string);
-        break;
-      case 'cluster.takeOver':
-      case 'cluster.takeBackOffers':
-        for (const { header } of answer as RecoverableExecution[]) ledger.owned(header);
-        break;
-      case 'cluster.acceptOffer':
-        if (answer !== null) ledger.owned((answer as RecoverableExecution).header);
-        break;
-      case 'appendAudit': {
-        const { verb, target: of, data } = args[0] as AuditItem;
-        ledger.audited(verb, of);
-        void data;
-        break;
-      }
-      case 'deleteExecution':
-        if (answer === 'deleted') ledger.deleted(args[0] as string);
-        break;
-      default:
-        break;
-    }
-    return answer;
+    const answers = method.apply(target, args);
+    const enter = ENTRIES[name];
+    if (enter === undefined) return answers;
+    return answers.then((answer) => {
+      enter(this.ledger, engine, args, answer);
+      return answer;
+    });
   }
+}
+
+/** What a call that was applied enters into the ledger. */
+const ENTRIES: Record<string, (ledger: Ledger, engine: string, args: unknown[], answer: unknown) => void> = {
+  createExecution: (ledger, _engine, [execution], answer) => {
+    if ((answer as CreateOutcome).kind === 'created') ledger.created(execution as NewExecution);
+  },
+  commit: (ledger, engine, [commit], answer) => {
+    // After it the receipt is the store's: shared with nobody.
+    if ((answer as { kind: string }).kind === 'committed') ledger.committed(engine, commit as Commit);
+  },
+  claimTask: (ledger, _engine, [id], answer) => {
+    if (answer === 'claimed') ledger.claimed(id as string);
+  },
+  'cluster.storeReport': (ledger, _engine, [id], answer) => {
+    if (answer === 'stored') ledger.reported(id as string);
+  },
+  requestStop: (ledger, engine, [id], answer) => {
+    ledger.stopRequested(engine, id as string, answer as StopRequestOutcome);
+  },
+  putReceipt: (ledger, _engine, [receipt], answer) => {
+    if (answer === 'stored') ledger.onReceipt(receipt as StopReceipt, false);
+  },
+  claimAll: (ledger, _engine, [engineId]) => ledger.claimedAll(engineId as string),
+  'cluster.takeOver': enterOwned,
+  'cluster.takeBackOffers': enterOwned,
+  'cluster.acceptOffer': (ledger, engine, args, answer) => {
+    if (answer !== null) enterOwned(ledger, engine, args, [answer]);
+  },
+  appendAudit: (ledger, _engine, [item]) => {
+    const { verb, target } = item as AuditItem;
+    ledger.audited(verb, target);
+  },
+  deleteExecution: (ledger, _engine, [id], answer) => {
+    if (answer === 'deleted') ledger.deleted(id as string);
+  },
+};
+
+function enterOwned(ledger: Ledger, _engine: string, _args: unknown[], answer: unknown): void {
+  for (const { header } of answer as RecoverableExecution[]) ledger.owned(header);
 }
 
 export interface LinkOptions {
@@ -161,16 +162,21 @@ export interface LinkOptions {
 
 /** One engine's connection to the database. */
 export function openLink(options: LinkOptions): ExecutionStore {
-  const { database } = options;
+  const { database, process } = options;
+  const { inner } = database;
+  const random = database.streams.of(`store of ${process.name}`);
   const methods = (of: object, prefix: string): Record<string, unknown> => {
     const link: Record<string, unknown> = {};
-    for (const name of Object.getOwnPropertyNames(Object.getPrototypeOf(of))) {
-      if (LOCAL.has(name)) continue;
-      link[name] = (...args: unknown[]) => call(options, prefix + name, args);
+    for (const method of methodsOf(of)) {
+      const name = prefix + method;
+      const isWrite = !READS.has(name);
+      link[method] = (...args: unknown[]) => {
+        if (!process.alive) return never();
+        return new LinkCall(options, random, name, isWrite, args).answer();
+      };
     }
     return link;
   };
-  const { inner } = database;
   const link = methods(inner, '');
   link['open'] = async () => undefined;
   link['close'] = async () => undefined;
@@ -179,131 +185,200 @@ export function openLink(options: LinkOptions): ExecutionStore {
   return link as unknown as ExecutionStore;
 }
 
-function call(options: LinkOptions, name: string, args: unknown[]): Promise<unknown> {
-  const { database, process, count, hit, cut } = options;
-  const { scheduler, trace } = database;
-  if (!process.alive) return never();
-  const isWrite = !READS.has(name);
-  count.calls += 1;
-  if (isWrite) count.writes += 1;
-  let fault: Fault | undefined;
-  const nth = (count.byName.get(name) ?? 0) + 1;
-  count.byName.set(name, nth);
-  const minor = name === 'commit' && isMinor(args[0] as Commit);
-  if (minor) count.minor += 1;
-  for (const one of options.faults) {
-    if ('call' in one && one.call !== undefined) {
-      if (one.call === name && one.nth === nth && Number.isFinite(count.calls)) fault = one;
-    } else if (one.kind === 'slowWrite' && one.minor === true) {
-      if (minor && one.nth === count.minor) fault = one;
-    } else if (one.nth === (one.kind === 'engineKilled' ? count.calls : isWrite ? count.writes : -1)) fault = one;
+const methodNames = new Map<object, string[]>();
+
+function methodsOf(of: object): string[] {
+  const prototype = Object.getPrototypeOf(of) as object;
+  let names = methodNames.get(prototype);
+  if (names === undefined) {
+    names = Object.getOwnPropertyNames(prototype).filter((name) => !LOCAL.has(name));
+    methodNames.set(prototype, names);
   }
-  // What the engine gave is what is written, whatever it does with it later.
-  const given = args.map((arg) => copy(arg));
-  if (options.nextVersion) addField(name, given);
-  const engineId = options.engineId();
-  trace.note(process.name, `> ${name} ${brief(name, given)}`);
-  const random = database.streams.of(`store of ${process.name}`);
-  const there = delay(random.next());
-  const back = delay(random.next());
-  const fate = random.next();
-  if (fault !== undefined) {
-    hit(fault.kind);
-    trace.aside(process.name, `fault ${fault.kind} at ${name}`);
+  return names;
+}
+
+/** One call, on its way there and back. */
+class LinkCall {
+  readonly #link: LinkOptions;
+  readonly #name: string;
+  readonly #isWrite: boolean;
+  /** What the engine gave is what is written, whatever it does with it later. */
+  readonly #given: unknown[];
+  readonly #engineId: string;
+  readonly #fault: Fault | undefined;
+  readonly #kill: Extract<Fault, { kind: 'engineKilled' }> | null;
+  readonly #thereMs: number;
+  readonly #backMs: number;
+  readonly #fate: number;
+  #resolve: (value: unknown) => void = () => undefined;
+  #reject: (error: unknown) => void = () => undefined;
+
+  constructor(link: LinkOptions, random: Random, name: string, isWrite: boolean, args: unknown[]) {
+    this.#link = link;
+    this.#name = name;
+    this.#isWrite = isWrite;
+    this.#fault = this.#count(args);
+    this.#given = args.map((arg) => copy(arg));
+    if (link.nextVersion) addField(name, this.#given);
+    this.#engineId = link.engineId();
+    const { trace } = link.database;
+    trace.note(link.process.name, `> ${name} ${brief(name, this.#given)}`);
+    this.#thereMs = delay(random.next());
+    this.#backMs = delay(random.next());
+    this.#fate = random.next();
+    if (this.#fault !== undefined) {
+      link.hit(this.#fault.kind);
+      trace.aside(link.process.name, `fault ${this.#fault.kind} at ${name}`);
+    }
+    this.#kill = this.#fault?.kind === 'engineKilled' ? this.#fault : null;
   }
-  const kill = fault?.kind === 'engineKilled' ? fault : null;
-  if (kill?.when === 'before') {
-    options.kill(kill.downMs);
-    return never();
+
+  /** The fault that is about this one. */
+  #count(args: unknown[]): Fault | undefined {
+    const { count, faults } = this.#link;
+    const name = this.#name;
+    count.calls += 1;
+    if (this.#isWrite) count.writes += 1;
+    const nth = (count.byName.get(name) ?? 0) + 1;
+    count.byName.set(name, nth);
+    const minor = name === 'commit' && isMinor(args[0] as Commit);
+    if (minor) count.minor += 1;
+    let fault: Fault | undefined;
+    for (const one of faults) {
+      if ('call' in one && one.call !== undefined) {
+        if (one.call === name && one.nth === nth && Number.isFinite(count.calls)) fault = one;
+      } else if (one.kind === 'slowWrite' && one.minor === true) {
+        if (minor && one.nth === count.minor) fault = one;
+      } else if (one.nth === (one.kind === 'engineKilled' ? count.calls : this.#isWrite ? count.writes : -1))
+        fault = one;
+    }
+    return fault;
   }
-  return new Promise((resolve, reject) => {
-    const answer = (settle: () => void, afterMs: number): void => {
-      if (cut(false)) {
-        hit('partitioned');
-        process.later(TIMEOUT_MS, () => reject(unavailable('no answer came')));
-        return;
-      }
-      process.later(afterMs, settle);
-    };
-    const refuse = (why: string, afterMs = back): void => {
-      trace.note(process.name, `< ${name} refused`);
-      answer(() => reject(unavailable(why)), afterMs);
-    };
-    const apply = (): Promise<{ value: unknown } | { error: unknown }> =>
-      database.apply(engineId, name, given).then(
-        (value) => ({ value }),
-        (error: unknown) => ({ error }),
-      );
-    // Alone on its store, what a process had not written when it died it never writes.
-    const gone = (): boolean => !process.alive && database.inner.cluster === null;
-    const arrive = async (): Promise<void> => {
-      if (gone()) return;
-      const { nowMs } = scheduler;
-      if (database.downUntilMs > nowMs) {
-        hit('stepDown');
-        refuse('there is no primary');
-        return;
-      }
-      if (isWrite && database.fullUntilMs > nowMs) {
-        hit('diskFull');
-        refuse('the disk is full');
-        return;
-      }
-      if (fault?.kind === 'replyLostUnapplied') {
-        refuse('the connection broke', TIMEOUT_MS / 4);
-        return;
-      }
-      if (isWrite && database.unacknowledgedUntilMs > nowMs) {
-        hit('noMajority');
-        if (fate < 0.5) await apply();
-        refuse('not acknowledged by a majority', TIMEOUT_MS / 2);
-        return;
-      }
-      if (fault?.kind === 'repeatedWrite') await apply();
-      const outcome = await apply();
-      if (kill?.when === 'applied') {
-        options.kill(kill.downMs);
-        return;
-      }
-      if (fault?.kind === 'replyLostApplied') {
-        refuse('the connection broke', TIMEOUT_MS / 4);
-        return;
-      }
-      answer(
-        () => {
-          if (kill?.when === 'answered') {
-            options.kill(kill.downMs);
-            return;
-          }
-          trace.note(process.name, `< ${name} ${'error' in outcome ? 'failed' : short(outcome.value)}`);
-          if ('error' in outcome) reject(outcome.error);
-          else resolve(outcome.value);
-        },
-        back + (fault?.kind === 'slowRead' ? fault.lateMs : 0),
-      );
-    };
+
+  answer(): Promise<unknown> {
+    const kill = this.#kill;
+    if (kill?.when === 'before') {
+      this.#link.kill(kill.downMs);
+      return never();
+    }
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      this.#send();
+    });
+  }
+
+  #send(): void {
+    const { database, process, hit, cut, kill } = this.#link;
+    const { scheduler } = database;
+    const fault = this.#fault;
     if (cut(true)) {
       hit('partitioned');
-      process.later(TIMEOUT_MS, () => reject(unavailable('no answer came')));
+      process.later(TIMEOUT_MS, () => this.#reject(unavailable('no answer came')));
       return;
     }
-    if (fault?.kind === 'slowWrite') {
-      if (fault.gaveUp) {
-        // Whatever becomes of it later, its caller has been told that nobody knows.
-        process.later(Math.min(fault.lateMs / 2, TIMEOUT_MS), () => reject(unavailable('no answer came in time')));
-        database.late += 1;
-        scheduler.at(scheduler.nowMs + fault.lateMs, () => {
-          database.late -= 1;
-          if (!gone()) void apply();
-        });
-        if (fault.died === true) options.kill(500);
-        return;
-      }
-      scheduler.at(scheduler.nowMs + fault.lateMs, () => void arrive());
+    if (fault?.kind !== 'slowWrite') {
+      scheduler.at(scheduler.nowMs + this.#thereMs, () => this.#arrive());
       return;
     }
-    scheduler.at(scheduler.nowMs + there, () => void arrive());
-  });
+    if (!fault.gaveUp) {
+      scheduler.at(scheduler.nowMs + fault.lateMs, () => this.#arrive());
+      return;
+    }
+    // Whatever becomes of it later, its caller has been told that nobody knows.
+    process.later(Math.min(fault.lateMs / 2, TIMEOUT_MS), () => this.#reject(unavailable('no answer came in time')));
+    database.late += 1;
+    scheduler.at(scheduler.nowMs + fault.lateMs, () => {
+      database.late -= 1;
+      if (!this.#gone()) void this.#apply().catch(() => undefined);
+    });
+    if (fault.died === true) kill(500);
+  }
+
+  /** Alone on its store, what a process had not written when it died it never writes. */
+  #gone(): boolean {
+    const { database, process } = this.#link;
+    return !process.alive && database.inner.cluster === null;
+  }
+
+  #apply(): Promise<unknown> {
+    return this.#link.database.apply(this.#engineId, this.#name, this.#given);
+  }
+
+  #arrive(): void {
+    if (this.#gone()) return;
+    const { database, hit } = this.#link;
+    const { nowMs } = database.scheduler;
+    const fault = this.#fault;
+    if (database.downUntilMs > nowMs) {
+      hit('stepDown');
+      this.#refuse('there is no primary', this.#backMs);
+      return;
+    }
+    if (this.#isWrite && database.fullUntilMs > nowMs) {
+      hit('diskFull');
+      this.#refuse('the disk is full', this.#backMs);
+      return;
+    }
+    if (fault?.kind === 'replyLostUnapplied') {
+      this.#refuse('the connection broke', TIMEOUT_MS / 4);
+      return;
+    }
+    if (this.#isWrite && database.unacknowledgedUntilMs > nowMs) {
+      hit('noMajority');
+      const refuse = (): void => this.#refuse('not acknowledged by a majority', TIMEOUT_MS / 2);
+      if (this.#fate < 0.5) this.#apply().then(refuse, refuse);
+      else refuse();
+      return;
+    }
+    const applied = (value: unknown): void => this.#applied(value, null);
+    const failed = (error: unknown): void => this.#applied(null, { error });
+    const apply = (): void => void this.#apply().then(applied, failed);
+    if (fault?.kind === 'repeatedWrite') this.#apply().then(apply, apply);
+    else apply();
+  }
+
+  #applied(value: unknown, failure: { error: unknown } | null): void {
+    const { database, process, kill: die } = this.#link;
+    const kill = this.#kill;
+    const fault = this.#fault;
+    if (kill?.when === 'applied') {
+      die(kill.downMs);
+      return;
+    }
+    if (fault?.kind === 'replyLostApplied') {
+      this.#refuse('the connection broke', TIMEOUT_MS / 4);
+      return;
+    }
+    this.#comeBack(
+      () => {
+        if (kill?.when === 'answered') {
+          die(kill.downMs);
+          return;
+        }
+        database.trace.note(process.name, `< ${this.#name} ${failure === null ? short(value) : 'failed'}`);
+        if (failure === null) this.#resolve(value);
+        else this.#reject(failure.error);
+      },
+      this.#backMs + (fault?.kind === 'slowRead' ? fault.lateMs : 0),
+    );
+  }
+
+  #refuse(why: string, afterMs: number): void {
+    const { database, process } = this.#link;
+    database.trace.note(process.name, `< ${this.#name} refused`);
+    this.#comeBack(() => this.#reject(unavailable(why)), afterMs);
+  }
+
+  #comeBack(settle: () => void, afterMs: number): void {
+    const { process, hit, cut } = this.#link;
+    if (cut(false)) {
+      hit('partitioned');
+      process.later(TIMEOUT_MS, () => this.#reject(unavailable('no answer came')));
+      return;
+    }
+    process.later(afterMs, settle);
+  }
 }
 
 function isMinor({ events, final }: Commit): boolean {
