@@ -45,33 +45,18 @@ export function recoverable({ header, nodes, triggers }: Entry): RecoverableExec
 export function jsonCopy<T>(value: T): T {
   if (typeof value !== 'object' || value === null)
     return (typeof value === 'number' && !Number.isFinite(value) ? null : value) as T;
-  // Without JSON's text between: a simulation does little else.
+  // Without JSON's text between, nor a list of each object's entries: a simulation does little else.
   if (Array.isArray(value)) {
-    const list: unknown[] = value.slice();
-    for (let index = 0; index < list.length; index += 1) {
-      const item = list[index];
-      if (typeof item === 'object' || typeof item === 'number') list[index] = jsonCopy(item);
-      else if (item === undefined) list[index] = null;
-    }
+    const list: unknown[] = [];
+    for (const item of value as unknown[]) list.push(item === undefined ? null : jsonCopy(item));
     return list as T;
   }
-  // A spread keeps the shape, which is what costs where keys are set one by one.
-  const copy = { ...value } as Record<string, unknown>;
-  for (const key in copy) {
-    const item = copy[key];
-    if (typeof item === 'object' || typeof item === 'number') copy[key] = jsonCopy(item);
-    else if (item === undefined) return withoutUndefined(value as Record<string, unknown>) as T;
-  }
-  return copy as T;
-}
-
-function withoutUndefined(value: Record<string, unknown>): Record<string, unknown> {
   const copy: Record<string, unknown> = {};
-  for (const key of Object.keys(value)) {
+  for (const key in value) {
     const item = value[key];
     if (item !== undefined) copy[key] = jsonCopy(item);
   }
-  return copy;
+  return copy as T;
 }
 
 export function nameKey(project: string, name: string): string {
