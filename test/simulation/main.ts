@@ -16,6 +16,7 @@ import { parseArgs } from 'node:util';
 import type { Histogram, StopClass } from './latency.ts';
 import { prepareModules } from './modules.ts';
 import { mutants } from './mutants.ts';
+import type { Counts } from './plan.ts';
 
 const { values } = parseArgs({
   options: {
@@ -42,7 +43,7 @@ const SEEDS_OF_A_MUTANT = 5_000;
 const mutant = values.mutant === undefined ? null : mutants.find(({ name }) => name === values.mutant);
 if (mutant === undefined) throw new Error(`no mutant ${values.mutant}`);
 prepareModules(mutant === null ? [] : mutant.rewrites);
-const { drawPlan, faultKinds } = await import('./plan.ts');
+const { countsOf, drawPlan, faultKinds, LEAST } = await import('./plan.ts');
 const { runPlan } = await import('./world.ts');
 const { percentile, STOP_BOUNDS_MS, stopClasses } = await import('./latency.ts');
 type Plan = ReturnType<typeof drawPlan>;
@@ -54,12 +55,24 @@ interface Summary {
   stops: number;
   steps: number;
   hits: Record<string, number>;
+  /** The smallest of each over the seeds: what their plans ask for, and what came to be (of faults, the kinds). */
+  planned: Counts;
+  came: Counts;
+  /** Seeds in which less came to be than every plan asks for. */
+  below: Counts;
   /** Of the sampled seeds: how often a fault was there, and how often the run without it was another. */
   sampled: Record<string, [there: number, mattered: number]>;
   /** How long stops took, by what went wrong meanwhile. */
   latencies: Record<StopClass, Histogram>;
   /** Of the seeds themselves. */
   cpuMs: number;
+}
+
+const counted = Object.keys(LEAST) as (keyof Counts)[];
+const most = (): Counts => ({ executions: 1e9, stops: 1e9, faults: 1e9 });
+
+function lower(least: Counts, by: Counts): void {
+  for (const what of counted) least[what] = Math.min(least[what], by[what]);
 }
 
 const emptySummary = (): Summary => ({
@@ -69,6 +82,9 @@ const emptySummary = (): Summary => ({
   stops: 0,
   steps: 0,
   hits: {},
+  planned: most(),
+  came: most(),
+  below: { executions: 0, stops: 0, faults: 0 },
   sampled: {},
   latencies: { healthy: {}, broadcastLost: {}, ownerDead: {}, eventHealthy: {}, eventLost: {} },
   cpuMs: 0,
@@ -106,6 +122,14 @@ async function runSeeds(from: number, count: number, step: number, tell: (summar
     summary.executions += outcome.executions;
     summary.stops += outcome.stops;
     summary.steps += outcome.steps;
+    const came = {
+      executions: outcome.executions,
+      stops: outcome.stops,
+      faults: Object.keys(outcome.hits).length,
+    };
+    lower(summary.planned, countsOf(plan));
+    lower(summary.came, came);
+    for (const what of counted) if (came[what] < LEAST[what]) summary.below[what] += 1;
     for (const kind of Object.keys(outcome.hits)) summary.hits[kind] = (summary.hits[kind] ?? 0) + 1;
     if (outcome.faults.length > 0) {
       summary.failed.push({ seed, fault: outcome.faults[0] ?? '' });
@@ -194,6 +218,9 @@ function sum(parts: Summary[]): Summary {
     total.stops += part.stops;
     total.steps += part.steps;
     total.cpuMs += part.cpuMs;
+    lower(total.planned, part.planned);
+    lower(total.came, part.came);
+    for (const what of counted) total.below[what] += part.below[what];
     for (const of of stopClasses)
       for (const [ms, times] of Object.entries(part.latencies[of])) add(total.latencies[of], ms, times);
     for (const [kind, times] of Object.entries(part.hits)) total.hits[kind] = (total.hits[kind] ?? 0) + times;
@@ -229,6 +256,12 @@ function print(summary: Summary, seconds: number): void {
   console.log(
     `${seeds} seeds in ${seconds.toFixed(1)} s (${(seeds / seconds).toFixed(0)}/s, ${(summary.cpuMs / seeds).toFixed(1)} ms of CPU each): each ${each(summary.executions)} executions, ${each(summary.stops)} stopped, ${each(summary.steps)} steps`,
   );
+  const row = (name: string, counts: Counts): void =>
+    console.log(`${name.padEnd(18)} ${counted.map((what) => String(counts[what]).padStart(11)).join('')}`);
+  console.log(`least of a seed    ${counted.map((what) => what.padStart(11)).join('')}`);
+  row('planned', summary.planned);
+  row('came to be', summary.came);
+  row(`seeds below ${counted.map((what) => LEAST[what]).join(', ')}`, summary.below);
   console.log('fault                  seeds hit   changed the run (sampled)');
   for (const kind of faultKinds) {
     const [there, mattered] = summary.sampled[kind] ?? [0, 0];

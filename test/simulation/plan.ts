@@ -174,6 +174,19 @@ export function oneOf<T>(random: Random, values: readonly T[]): T {
   return values[pick(random, values.length)] as T;
 }
 
+/** What every seed has, at least. */
+export const LEAST = { executions: 3, stops: 1, faults: 3 };
+export type Counts = typeof LEAST;
+
+/** How many a plan asks for. What comes to be may be less (a start is refused, or shares its key) or more. */
+export function countsOf({ load, faults }: Plan): Counts {
+  return {
+    executions: load.filter(({ kind }) => kind === 'start').length,
+    stops: load.filter(({ kind }) => kind === 'stop').length,
+    faults: faults.length,
+  };
+}
+
 export interface PlanOptions {
   engines?: number;
 }
@@ -205,7 +218,7 @@ export function drawPlan(seed: number, { engines: wanted }: PlanOptions = {}): P
   if (random.next() < 0.3) plan.workers.push({ pool: null, types: oneOf(random, [['http'], ['container']]), slots: 2 });
   drawLoad(random, plan);
   drawSpecial(random, plan);
-  const count = 3 + pick(random, 4);
+  const count = LEAST.faults + pick(random, 4);
   while (plan.faults.length < count) plan.faults.push(drawFault(random, plan));
   for (const fault of plan.faults) {
     // Work that nobody but a worker can do, and that is long enough for it to miss its lease.
@@ -244,7 +257,7 @@ function drawLoad(random: Random, plan: Plan): void {
   const { load } = plan;
   const names = plan.workflows.map((workflow) => String(workflow['name'])).filter((name) => NAMES.includes(name));
   const within = (ms: number): number => Math.floor(random.next() * ms);
-  const starts = 3 + pick(random, 2);
+  const starts = LEAST.executions + pick(random, 2);
   for (let index = 0; index < starts; index += 1) {
     // Two starts may share a key: only one of them comes to be.
     const key = random.next() < 0.25 ? `key-${pick(random, 2)}` : null;

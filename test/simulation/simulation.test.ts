@@ -5,7 +5,7 @@ import { prepareModules } from './modules.ts';
 import { mutants } from './mutants.ts';
 
 prepareModules();
-const { drawPlan } = await import('./plan.ts');
+const { countsOf, drawPlan, LEAST } = await import('./plan.ts');
 const { runPlan } = await import('./world.ts');
 type Plan = ReturnType<typeof drawPlan>;
 
@@ -24,6 +24,16 @@ describe('a simulated world', function () {
       hashes.add(hash);
     }
     expect(hashes.size).to.equal(25);
+  });
+
+  it(`asks for enough executions, stops and faults in each of ${SEEDS} seeds`, () => {
+    expect(LEAST).to.deep.equal({ executions: 3, stops: 1, faults: 3 });
+    for (let seed = 1; seed <= SEEDS; seed += 1) {
+      const { executions, stops, faults } = countsOf(drawPlan(seed));
+      expect(executions, `executions of seed ${seed}`).to.be.at.least(LEAST.executions);
+      expect(stops, `stops of seed ${seed}`).to.be.at.least(LEAST.stops);
+      expect(faults, `faults of seed ${seed}`).to.be.at.least(LEAST.faults);
+    }
   });
 
   it(`keeps every promise over ${SEEDS} seeds`, async () => {
