@@ -395,7 +395,12 @@ export class World {
     const { ledger, streams, trace } = this;
     const hit = (kind: FaultKind): void => this.hit(kind);
     this.database = new Database({
-      inner: createMemoryStore({ cluster: plan.engines.length > 1, nowMs: () => Math.floor(scheduler.nowMs) }),
+      inner: createMemoryStore({
+        cluster: plan.engines.length > 1,
+        // Each call has copied what it was given.
+        takes: true,
+        nowMs: () => Math.floor(scheduler.nowMs),
+      }),
       scheduler,
       ledger,
       trace,

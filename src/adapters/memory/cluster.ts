@@ -20,6 +20,8 @@ export interface ClusterHost {
   readonly entries: ReadonlyMap<string, Entry>;
   /** The store's own clock. */
   nowMs(): number;
+  /** What the store may keep of what it is given. */
+  own<T>(given: T): T;
   definitionsTurn(): number;
   admission(): Json;
   read<T>(work: () => T): Promise<T>;
@@ -46,7 +48,7 @@ export class MemoryClusterStore implements ClusterStore {
   // Who is there
 
   beat(given: EngineBeat): Promise<ClusterView> {
-    const beat = jsonCopy(given);
+    const beat = this.#host.own(given);
     return this.#host.write(() => {
       const nowMs = this.#host.nowMs();
       const known = this.#members.get(beat.id);

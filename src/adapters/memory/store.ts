@@ -31,6 +31,8 @@ export interface MemoryStoreOptions {
   defer?: (work: () => void) => void;
   /** Several engines share it. By default one at a time has it. */
   cluster?: boolean;
+  /** true: what it is given it keeps, whoever gave it keeps nothing. By default it keeps a copy. */
+  takes?: boolean;
   /** The store's own clock, for leases. By default the system's. */
   nowMs?: () => number;
 }
@@ -55,18 +57,21 @@ class MemoryExecutionStore implements MemoryStore {
   readonly #settings = new Map<string, Json>();
   readonly cluster: MemoryClusterStore | null;
   readonly #nowMs: () => number;
+  readonly #own: <T>(given: T) => T;
   #definitionsTurn = 0;
   #turns = 0;
   #failures = 0;
   #trouble: string | null = null;
 
-  constructor({ defer = (work) => work(), cluster = false, nowMs = Date.now }: MemoryStoreOptions) {
+  constructor({ defer = (work) => work(), cluster = false, takes = false, nowMs = Date.now }: MemoryStoreOptions) {
     this.#defer = defer;
     this.#nowMs = nowMs;
+    this.#own = takes ? (given) => given : jsonCopy;
     this.cluster = cluster
       ? new MemoryClusterStore({
           entries: this.#executions,
           nowMs,
+          own: this.#own,
           definitionsTurn: () => this.#definitionsTurn,
           admission: () => this.#settings.get('admission') ?? null,
           read: (work) => this.#read(work),
@@ -144,12 +149,12 @@ class MemoryExecutionStore implements MemoryStore {
   // Executions
 
   createExecution(given: NewExecution): Promise<CreateOutcome> {
-    const execution = jsonCopy(given);
+    const execution = this.#own(given);
     return this.#write(() => this.#create(execution));
   }
 
   commit(given: Commit): Promise<CommitOutcome> {
-    const commit = jsonCopy(given);
+    const commit = this.#own(given);
     return this.#write((): CommitOutcome => {
       const entry = this.#executions.get(commit.executionId);
       if (entry === undefined) return { kind: 'refused', why: 'missing' };
