@@ -68,20 +68,24 @@ export class Network {
   }
 
   carry(from: SimLink, packet: Packet): Promise<void> {
-    const { streams, hit, cut } = this.options;
+    const { scheduler, streams, hit, cut } = this.options;
     const { process } = from;
     return new Promise((resolve, reject) => {
       if (!process.alive) return;
       const random = streams.of(`link of ${process.name}`);
       const leavesMs = 0.1 + random.next();
-      if (cut(process, true)) {
+      const lost = cut(process, true);
+      if (lost || cut(process, false)) {
         hit('partitioned');
-        this.#lost(from, null, packet);
         from.cutOff();
+        from.stuckUntilMs = scheduler.nowMs + SEND_MS;
+        this.#trouble(from.stuckUntilMs);
         process.later(SEND_MS, () => reject(new Error('nobody knows whether it left')));
+      } else process.later(leavesMs, resolve);
+      if (lost) {
+        this.#lost(from, null, packet);
         return;
       }
-      process.later(leavesMs, resolve);
       for (const to of this.members) if (to !== from) this.#send(from, to, packet, leavesMs);
     });
   }
@@ -154,6 +158,8 @@ export class SimLink implements EngineLink {
   #bus: SocketIoBus | null = null;
   /** What others send to it is lost. */
   deafUntilMs = 0;
+  /** A packet is on its way, and nobody says that it has left. */
+  stuckUntilMs = 0;
   #isCutOff = false;
   /** When packets of each other link arrive, at the earliest: they keep their order. */
   readonly #earliestMs = new Map<SimLink, number>();
@@ -209,7 +215,8 @@ export class SimLink implements EngineLink {
     if (this.#isCutOff) return;
     this.#isCutOff = true;
     const look = (): void => {
-      if (this.#network.options.cut(this.process, true)) {
+      const { cut } = this.#network.options;
+      if (cut(this.process, true) || cut(this.process, false)) {
         this.process.later(LOOK_MS, look);
         return;
       }
@@ -303,10 +310,10 @@ export class SimLink implements EngineLink {
   #mustKnow(other: SimLink): void {
     const { nowMs } = this.#network.options.scheduler;
     const rooms = other.#bus?.follows() ?? [];
-    if (rooms.length === 0) return;
+    if (rooms.length === 0 || other.stuckUntilMs > nowMs || this.stuckUntilMs > nowMs) return;
     this.process.later(TOLD_MS, () => {
       const { process } = other;
-      if (this.#handlers === null || !process.alive || other.#isCutOff || !this.#network.clearSince(nowMs)) return;
+      if (this.#handlers === null || !process.alive || !this.#network.clearSince(nowMs)) return;
       if (process.pausedUntilMs > nowMs || this.process.pausedUntilMs > nowMs) return;
       const still = new Set(other.#bus?.follows());
       for (const room of rooms) {

@@ -71,6 +71,8 @@ const driven = [
   'src/worker/run-task.ts',
   'src/worker/tombstones.ts',
   'src/server/workers.ts',
+  'src/server/sockets.ts',
+  'src/server/subscriptions.ts',
   'src/server/audit.ts',
   'src/server/call.ts',
   'src/server/frozen-sets.ts',
