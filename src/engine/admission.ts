@@ -18,6 +18,8 @@ export class Admission {
   readonly #blocked = new Map<string, ExecutionHost[]>();
   /** Begun and not ended, of workflows with `concurrency`. */
   readonly #begun = new Map<string, number>();
+  /** Of those that wait: whoever may have a place among the engines', and does not know. */
+  readonly #mayHavePlace = new Set<ExecutionHost>();
   /** Executions that count. */
   #running = 0;
   #waiting = 0;
@@ -46,7 +48,9 @@ export class Admission {
     return (this.#begun.get(key) ?? 0) + (this.#blocked.get(key)?.length ?? 0);
   }
 
-  enqueue(host: ExecutionHost): void {
+  /** `restored`: another engine may have found a place for it. */
+  enqueue(host: ExecutionHost, restored = false): void {
+    if (restored && this.#places !== null && host.workflow.concurrency !== null) this.#mayHavePlace.add(host);
     this.#waiting += 1;
     this.#queue.push(host);
     this.admit();
@@ -87,11 +91,17 @@ export class Admission {
   #askForPlace(host: ExecutionHost, places: Places): void {
     places.take(host).then(
       (taken) => {
+        this.#mayHavePlace.delete(host);
         if (taken && waits(host)) host.enter(() => host.begin());
         else if (waits(host)) this.#block(host);
+        if (taken || this.#mayHavePlace.size === 0) return;
+        const key = keyOf(host);
+        if (this.#blocked.get(key)?.some((other) => this.#mayHavePlace.has(other)) === true) this.#unblock(key);
       },
       () => {
-        if (waits(host)) this.#block(host);
+        if (!waits(host)) return;
+        this.#mayHavePlace.add(host);
+        this.#block(host);
       },
     );
   }
@@ -121,11 +131,18 @@ export class Admission {
     const waiting = this.#blocked.get(key);
     const max = waiting?.[0]?.workflow.concurrency?.max ?? 0;
     if (waiting === undefined || (this.#begun.get(key) ?? 0) >= max) return;
-    const next = waiting.shift();
+    const next = this.#nextOf(waiting);
     if (waiting.length === 0) this.#blocked.delete(key);
     if (next === undefined) return;
     this.#queue.unshift(next);
     this.admit();
+  }
+
+  /** The oldest; before it whoever may have the place that it would wait for in vain. */
+  #nextOf(waiting: ExecutionHost[]): ExecutionHost | undefined {
+    if (this.#mayHavePlace.size === 0) return waiting.shift();
+    const index = waiting.findIndex((host) => this.#mayHavePlace.has(host));
+    return waiting.splice(Math.max(0, index), 1)[0];
   }
 
   /** Its parked state may have changed, or it has ended. */
@@ -140,6 +157,7 @@ export class Admission {
   /** It has ended, or left this engine. */
   release(host: ExecutionHost): void {
     const hadPlace = host.hasPlace;
+    this.#mayHavePlace.delete(host);
     if (hadPlace) this.#count(host, -1);
     const ended = host.header.endedAtMs !== null;
     if (hadPlace && ended && host.workflow.concurrency !== null && host.header.parent === null)
@@ -149,8 +167,8 @@ export class Admission {
     if (!hadPlace && host.header.startedAtMs === null && host.header.parent === null) this.#withdraw(host);
     if (!hadPlace || waiting === undefined) return;
     // One place became free: the oldest of those that wait for it takes it.
-    let next = waiting.shift();
-    for (; next !== undefined && !waits(next); next = waiting.shift()) this.#waiting -= 1;
+    let next = this.#nextOf(waiting);
+    for (; next !== undefined && !waits(next); next = this.#nextOf(waiting)) this.#waiting -= 1;
     if (waiting.length === 0) this.#blocked.delete(keyOf(host));
     if (next === undefined) return;
     this.#queue.unshift(next);

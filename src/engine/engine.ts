@@ -331,7 +331,7 @@ class Engine implements EngineApi, HostEnvironment {
     const { header } = host;
     if (host.over) return;
     if (header.status === 'Pending' && header.stop === null) {
-      if (header.parent === null) this.#admission.enqueue(host);
+      if (header.parent === null) this.#admission.enqueue(host, true);
       else this.#beginChild(host);
       return;
     }

@@ -322,6 +322,26 @@ describe('between several engines', () => {
       expect(await header(ids[2])).to.include({ status: 'Running' });
     });
 
+    it('lets nobody wait for the place of one that waits behind it, after its engine died', async () => {
+      a.gate.intervene = ({ method }) =>
+        method === 'commit' ? { holdBefore: new Promise(() => undefined) } : undefined;
+      const first = await engines.run(a, CALL.replace('name: call,', 'name: only, concurrency: { max: 1 },'));
+      const second = await begin(b, 'only');
+      const gate = deferred();
+      b.gate.intervene = ({ method }) => (method === 'takePlace' ? { holdBefore: gate.promise } : undefined);
+      await engines.live(2_000);
+      a.kill();
+      await engines.live(15_000);
+      b.gate.intervene = () => undefined;
+      gate.resolve();
+      await engines.live(2_500);
+      expect(await header(first)).to.include({ status: 'Running' });
+      expect(await header(second)).to.include({ status: 'Pending' });
+      b.work.complete(`${first}/a/-/1`);
+      await engines.live(1_500);
+      expect(await header(second)).to.include({ status: 'Running' });
+    });
+
     it('knows places of those that ended when nobody gave them back', async () => {
       const ids = [await engines.run(a, narrow('queue')), await begin(a, 'narrow'), await begin(b, 'narrow')] as const;
       a.gate.intervene = ({ method }) => (method === 'givePlaceBack' ? 'fail' : undefined);
