@@ -254,7 +254,7 @@ function print(summary: Summary, seconds: number): void {
   const { seeds, failed } = summary;
   const each = (total: number): string => (total / seeds).toFixed(1);
   console.log(
-    `${seeds} seeds in ${seconds.toFixed(1)} s (${(seeds / seconds).toFixed(0)}/s, ${(summary.cpuMs / seeds).toFixed(1)} ms of CPU each): each ${each(summary.executions)} executions, ${each(summary.stops)} stopped, ${each(summary.steps)} steps`,
+    `${seeds} seeds in ${seconds.toFixed(1)} s (${(seeds / seconds).toFixed(0)}/s with the sampled ones again; ${(summary.cpuMs / seeds).toFixed(1)} ms of CPU each: ${((1_000 * seeds) / summary.cpuMs).toFixed(0)}/s on one core): each ${each(summary.executions)} executions, ${each(summary.stops)} stopped, ${each(summary.steps)} steps`,
   );
   const row = (name: string, counts: Counts): void =>
     console.log(`${name.padEnd(18)} ${counted.map((what) => String(counts[what]).padStart(11)).join('')}`);
