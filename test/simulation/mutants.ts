@@ -274,13 +274,15 @@ export const mutants: Mutant[] = [
     'if (this.#triggersSeen.has(trigger.id)) return;',
     '',
   ),
-  mutant(
-    'children-end',
-    'children go on when their node has timed out',
-    CHILDREN,
-    'for (const id of this.running.keys()) this.#host.env.endChild(id, verdict);',
-    '',
-  ),
+  {
+    // Whom the node knows and whom the engine finds is ended by either.
+    name: 'children-end',
+    what: 'children go on when their node has timed out',
+    rewrites: [
+      { file: CHILDREN, text: 'for (const id of this.running.keys()) this.#host.env.endChild(id, verdict);', by: '' },
+      { file: CHILDREN, text: 'this.#host.env.endChildrenOf(this.#slot, verdict);', by: '' },
+    ],
+  },
   mutant(
     'children-found',
     'a restart does not look for children',
