@@ -33,6 +33,8 @@ export const BUS_COLLECTION = 'bus';
 export const BUS_APP_NAME = 'fullstop-bus';
 const KEPT_S = 60;
 const RETRY_MS = 1_000;
+/** How long MongoDB waits for a packet before it says that there is none; a packet ends the wait. */
+const AWAIT_MS = 10_000;
 
 export function createMongoLink(options: MongoLinkOptions): EngineLink {
   return new MongoLink(options);
@@ -138,7 +140,10 @@ class MongoLink implements EngineLink {
       before.on('error', () => undefined);
       before.close().catch(() => undefined);
     }
-    const stream = this.#collection.watch([{ $match: { operationType: 'insert' } }, ...pipeline], options);
+    const stream = this.#collection.watch([{ $match: { operationType: 'insert' } }, ...pipeline], {
+      ...options,
+      maxAwaitTimeMS: AWAIT_MS,
+    });
     this.#stream = stream;
     let wasOpen = false;
     let broken = before !== null;
