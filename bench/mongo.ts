@@ -317,14 +317,15 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
    * waits for a core then, but a commit finds fewer others to share a bulk with, and what an engine does that has nothing
    * to do (its heartbeats, its look at what waits, its connections) is paid three times for the same nodes.
    *
-   * Before anything is counted every engine has run as many executions as it is measured with, so that each has compiled
-   * its own hot code; and before the pace each has given back the memory that the full load took.
+   * Before anything is counted every engine has run as many executions as another, under the same load (for full load as
+   * many as it is measured with): each has compiled its own hot code, a price of its start. And before the pace each has
+   * given back the memory that the full load took.
    *
    * The issue's no-op nodes are `set` nodes, which share commits; the same with nodes that need a commit each is told
    * beside them. Nobody asks the engines whether all have ended: that would be part of what they do.
    */
   async scale(mongo) {
-    const [perSecond, seconds] = [40, quick ? 5 : 15];
+    const [perSecond, seconds, warmEach] = [40, quick ? 5 : 15, quick ? 50 : 200];
     const kinds = {
       sharing: { shape: chain('sharing', 10), each: quick ? 500 : 1_500, words: '' },
       commits: { shape: chainOfCommits('commits', 10), each: quick ? 100 : 400, words: ', a commit each' },
@@ -349,9 +350,9 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
         await ended();
         return ids.flat();
       };
-      const paced = async ({ shape }: (typeof kinds)[Kind]): Promise<string[]> => {
+      const paced = async ({ shape }: (typeof kinds)[Kind], total = perSecond * seconds): Promise<string[]> => {
         const ids: Promise<string>[] = [];
-        for (const startedMs = performance.now(); ids.length < perSecond * seconds; ) {
+        for (const startedMs = performance.now(); ids.length < total; ) {
           const one = clients[ids.length % engines] as BenchClient;
           ids.push(one.start(shape.definition.name));
           await sleep(Math.max(0, startedMs + (ids.length * 1_000) / perSecond - performance.now()));
@@ -361,7 +362,7 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
         return all;
       };
       const cpu = (): number => cluster.servers.reduce((sum, server) => sum + server.cpu().total, 0);
-      const costOf = async (kind: Kind, load: typeof full): Promise<Cost> => {
+      const costOf = async (kind: Kind, load: (of: (typeof kinds)[Kind]) => Promise<string[]>): Promise<Cost> => {
         const { shape } = kinds[kind];
         const [cpuBefore, before] = [cpu(), await countedBy(mongo)];
         const ids = await load(kinds[kind]);
@@ -378,6 +379,7 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
         await full(kinds[kind]);
         const ofFull = await costOf(kind, full);
         await sleep(quick ? 1_000 : 8_000);
+        await paced(kinds[kind], engines * warmEach);
         costs[kind] = { full: ofFull, paced: await costOf(kind, paced) };
       }
       await cluster.close();
