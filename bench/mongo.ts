@@ -322,7 +322,8 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
    * given back the memory that the full load took.
    *
    * The issue's no-op nodes are `set` nodes, which share commits; the same with nodes that need a commit each is told
-   * beside them. Nobody asks the engines whether all have ended: that would be part of what they do.
+   * beside them. And so is the ratio to three engines with a database each, on the same members: what engines cost that
+   * share nothing but the machine and the load. Nobody asks the engines whether all have ended: that would be part of what they do.
    */
   async scale(mongo) {
     const [perSecond, seconds, warmEach] = [40, quick ? 5 : 15, quick ? 50 : 200];
@@ -331,26 +332,35 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
       commits: { shape: chainOfCommits('commits', 10), each: quick ? 100 : 400, words: ', a commit each' },
     };
     type Kind = keyof typeof kinds;
-    type Costs = Record<Kind, { full: Cost; paced: Cost }>;
+    type Costs = Partial<Record<Kind, { full: Cost; paced: Cost }>>;
     const client = new MongoClient(mongo.uri);
-    const measure = async (engines: number): Promise<Costs> => {
-      const cluster = new Cluster(mongo);
-      for (let index = 0; index < engines; index += 1) await cluster.server();
-      await cluster.know(engines);
-      const clients = await Promise.all(cluster.servers.map((server) => cluster.client(server, false)));
-      for (const { shape } of Object.values(kinds)) await clients[0]?.save(shape.definition);
+    const measure = async (engines: number, measured: Kind[], apart = false): Promise<Costs> => {
+      const clusters = Array.from({ length: apart ? engines : 1 }, () => new Cluster(mongo));
+      for (const cluster of clusters) {
+        for (let index = 0; index < engines / clusters.length; index += 1) await cluster.server();
+        await cluster.know(engines / clusters.length);
+      }
+      const clients: BenchClient[] = [];
+      for (const cluster of clusters) {
+        const own = await Promise.all(cluster.servers.map((server) => cluster.client(server, false)));
+        for (const kind of measured) await own[0]?.save(kinds[kind].shape.definition);
+        clients.push(...own);
+      }
       await sleep(3_000);
-      const executions = client.db(cluster.database).collection('executions');
       const ended = async (): Promise<void> => {
-        while ((await executions.findOne({ status: { $lt: LIVE } }, { projection: { _id: 1 } })) !== null)
-          await sleep(100);
+        for (const { database } of clusters) {
+          const executions = client.db(database).collection('executions');
+          while ((await executions.findOne({ status: { $lt: LIVE } }, { projection: { _id: 1 } })) !== null)
+            await sleep(100);
+        }
       };
-      const full = async ({ shape, each }: (typeof kinds)[Kind]): Promise<string[]> => {
+      /** Both answer what each client started. */
+      const full = async ({ shape, each }: (typeof kinds)[Kind]): Promise<string[][]> => {
         const ids = await Promise.all(clients.map((one) => one.startAll(shape.definition.name, each, 64)));
         await ended();
-        return ids.flat();
+        return ids;
       };
-      const paced = async ({ shape }: (typeof kinds)[Kind], total = perSecond * seconds): Promise<string[]> => {
+      const paced = async ({ shape }: (typeof kinds)[Kind], total = perSecond * seconds): Promise<string[][]> => {
         const ids: Promise<string>[] = [];
         for (const startedMs = performance.now(); ids.length < total; ) {
           const one = clients[ids.length % engines] as BenchClient;
@@ -359,53 +369,61 @@ const figures: Record<string, (mongo: TestMongo) => Promise<void>> = {
         }
         const all = await Promise.all(ids);
         await ended();
-        return all;
+        return clients.map((_, own) => all.filter((_id, index) => index % engines === own));
       };
-      const cpu = (): number => cluster.servers.reduce((sum, server) => sum + server.cpu().total, 0);
-      const costOf = async (kind: Kind, load: (of: (typeof kinds)[Kind]) => Promise<string[]>): Promise<Cost> => {
+      const servers = clusters.flatMap((cluster) => cluster.servers);
+      const cpu = (): number => servers.reduce((sum, server) => sum + server.cpu().total, 0);
+      const costOf = async (kind: Kind, load: (of: (typeof kinds)[Kind]) => Promise<string[][]>): Promise<Cost> => {
         const { shape } = kinds[kind];
         const [cpuBefore, before] = [cpu(), await countedBy(mongo)];
         const ids = await load(kinds[kind]);
-        const nodes = ids.length * shape.needs.size;
+        const nodes = ids.flat().length * shape.needs.size;
         const cost = {
           cpuUs: ((cpu() - cpuBefore) * 1e6) / nodes,
           operations: ((await countedBy(mongo)).operations - before.operations) / nodes,
         };
-        await readBack(clients[0] as BenchClient, ids.slice(0, 200), shape, check);
+        for (const [index, one] of clients.entries())
+          await readBack(one, ids[index]?.slice(0, 200) ?? [], shape, check);
         return cost;
       };
-      const costs = {} as Costs;
-      for (const kind of ['sharing', 'commits'] as const) {
+      const costs: Costs = {};
+      for (const kind of measured) {
         await full(kinds[kind]);
         const ofFull = await costOf(kind, full);
         await sleep(quick ? 1_000 : 8_000);
         await paced(kinds[kind], engines * warmEach);
         costs[kind] = { full: ofFull, paced: await costOf(kind, paced) };
       }
-      await cluster.close();
+      for (const cluster of clusters) await cluster.close();
       return costs;
     };
-    const rounds: { one: Costs; three: Costs }[] = [];
+    const rounds: { one: Costs; three: Costs; apart: Costs }[] = [];
     // By turns, because other work on the machine comes and goes.
     for (let round = 0; round < (quick ? 1 : 3); round += 1)
-      rounds.push({ one: await measure(1), three: await measure(3) });
+      rounds.push({
+        one: await measure(1, ['sharing', 'commits']),
+        three: await measure(3, ['sharing', 'commits']),
+        apart: await measure(3, ['sharing'], true),
+      });
     await client.close();
-    for (const kind of ['sharing', 'commits'] as const)
-      for (const [what, unit, digits] of [
-        ['cpuUs', 'engine CPU', 0],
-        ['operations', 'operations', 3],
-      ] as const)
-        for (const [load, loadWords] of [
-          ['full', 'full load'],
-          ['paced', `${perSecond} executions/s`],
-        ] as const) {
-          const of = (engines: 'one' | 'three') => rounds.map((round) => round[engines][kind][load][what]);
-          const ratios = of('three').map((value, index) => value / (of('one')[index] as number));
-          const name = `${unit} per node, three engines to one, ${loadWords}${kinds[kind].words}`;
-          const note = `one engine ${shown(of('one'), digits)}, three ${shown(of('three'), digits)}; rounds ${shown(ratios, 2)}`;
-          if (kind === 'sharing') most(name, median(ratios), 'x', 1.2, note);
-          else aside(name, median(ratios), 'x', note);
-        }
+    const loads = { full: 'full load', paced: `${perSecond} executions/s` };
+    const told = (load: keyof typeof loads, what: keyof Cost, kind: Kind, to: 'one' | 'apart'): void => {
+      const of = (engines: 'one' | 'three' | 'apart') =>
+        rounds.map((round) => round[engines][kind]?.[load][what] ?? NaN);
+      const ratios = of('three').map((value, index) => value / (of(to)[index] as number));
+      const digits = what === 'cpuUs' ? 0 : 3;
+      const unit = what === 'cpuUs' ? 'engine CPU' : 'operations';
+      const others = to === 'one' ? 'one' : 'three apart';
+      const name = `${unit} per node, three engines to ${others}, ${loads[load]}${kinds[kind].words}`;
+      const note = `${others} ${shown(of(to), digits)}, three ${shown(of('three'), digits)}; rounds ${shown(ratios, 2)}`;
+      if (kind === 'sharing' && to === 'one') most(name, median(ratios), 'x', 1.2, note);
+      else aside(name, median(ratios), 'x', note);
+    };
+    for (const what of ['cpuUs', 'operations'] as const)
+      for (const load of ['full', 'paced'] as const) told(load, what, 'sharing', 'one');
+    for (const load of ['full', 'paced'] as const) told(load, 'cpuUs', 'sharing', 'apart');
+    for (const what of ['cpuUs', 'operations'] as const)
+      for (const load of ['full', 'paced'] as const) told(load, what, 'commits', 'one');
   },
 
   async idle(mongo) {
