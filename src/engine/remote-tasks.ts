@@ -565,8 +565,9 @@ export class RemoteTasks {
     for (let unsure = false; ; ) {
       try {
         const outcome = await cluster.storeReport(id, claim?.tokenHash ?? '', report);
+        // Its owner asks again where it has not heard of it.
+        if (outcome === 'stored' || (outcome === 'gone' && report.kind !== 'lost')) this.#keep(id, report);
         if (outcome === 'stored') {
-          this.#keep(id, report);
           this.#tellChanged(entry);
           // Its owner may end the execution without having seen it: the receipt of the stop is looked at then.
           if (report.kind === 'aborted' || entry.aborting)
