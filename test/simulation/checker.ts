@@ -186,7 +186,7 @@ function checkRetries(
     if (node === null) continue;
     // A loop's next attempt has iterations of the same index: those are lives of their own.
     const key = `${node} ${iterations?.join() ?? ''}`;
-    if (type === 'node.started' && attempt === 1) lives.delete(key);
+    if ((type === 'node.started' || type === 'node.held') && attempt === 1) lives.delete(key);
     const life = lives.get(key) ?? { retries: 0, lost: 0, backingOff: false, attempt: 0 };
     lives.set(key, life);
     if (type === 'node.retrying') {
