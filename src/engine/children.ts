@@ -35,6 +35,8 @@ export class ChildrenDriver {
   #failed = 0;
   #failure: Verdict | null = null;
   #retryable = true;
+  /** After a restart it is not known yet which children there are. */
+  #finding = false;
   over = false;
 
   /** `items` null: one child of another workflow. */
@@ -62,6 +64,7 @@ export class ChildrenDriver {
   /** After a restart: takes in the children that exist, then goes on. */
   async resume(): Promise<void> {
     const { store } = this.#host.env;
+    this.#finding = true;
     const found = await this.#existing();
     if (this.over) return;
     for (const child of found) {
@@ -80,12 +83,13 @@ export class ChildrenDriver {
         }
       }
     }
+    this.#finding = false;
     this.pump();
   }
 
   /** Starts what may start; reports the node's end when nothing runs any more. */
   pump(): void {
-    if (this.over) return;
+    if (this.over || this.#finding) return;
     let started = false;
     while (this.#failure === null && this.running.size < this.#concurrency && this.#next < this.total) {
       const index = this.#next;
