@@ -55,6 +55,8 @@ interface Sent {
 
 type StopIntent = NonNullable<HeaderRow['stop']>;
 
+/** How long tasks that nobody heard of are looked for in the store before they are written off. */
+const LAST_LOOK_MS = 1_000;
 const STORE_RETRY_MS = 500;
 /** Steps of instant work that one commit holds at most: a loop without end still commits, and meets its stop. */
 const STEPS_MAX = 32;
@@ -1410,8 +1412,27 @@ export class ExecutionHost implements ExecutionEdge {
     if (this.#graceTimer !== null) return;
     this.#graceTimer = this.env.timers.after(this.env.stopGraceMs, () => {
       this.#graceTimer = null;
-      this.#writeOff();
+      this.#writeOffAfterLook();
     });
+  }
+
+  /** Where another engine keeps the reports of tasks, they may be in the store, and the word of them lost. */
+  #writeOffAfterLook(): void {
+    const look = this.#desk.lookAgain();
+    if (look === null) {
+      this.#writeOff();
+      return;
+    }
+    const { actor } = this;
+    let isOver = false;
+    const writeOff = (): void => {
+      if (isOver) return;
+      isOver = true;
+      this.env.timers.cancel(timer);
+      if (!this.over && this.actor === actor) this.#writeOff();
+    };
+    const timer = this.env.timers.after(LAST_LOOK_MS, writeOff);
+    look.then(writeOff, writeOff);
   }
 
   #armTimeout(): void {

@@ -249,6 +249,16 @@ export class RemoteTasks {
     this.#asking = false;
   }
 
+  /** Reads the rows of these once more where others may have changed them; null: there is nothing to read. */
+  lookAgain(ids: readonly string[]): Promise<void> | null {
+    const watched = ids.filter((id) => this.#isWatched(this.#table.entries.get(id)));
+    if (watched.length === 0 || this.#closed) return null;
+    return this.#options.cluster.readTasks(watched).then((found) => {
+      const states = new Map(found.map((state) => [state.id, state]));
+      for (const id of watched) this.#saw(id, states.get(id) ?? null);
+    });
+  }
+
   #saw(id: string, state: TaskState | null): void {
     const entry = this.#table.entries.get(id);
     if (this.#closed) return;

@@ -312,6 +312,12 @@ export class TaskDesk {
     return true;
   }
 
+  /** What the store knows of those that have not reported, whatever hints were lost; null: nothing more than this engine. */
+  lookAgain(): Promise<void> | null {
+    const queued = [...this.#inFlight].flatMap(([id, slot]) => (slot.queuedTask === null ? [] : [id]));
+    return this.#host.env.dispatcher.remote?.lookAgain(queued) ?? null;
+  }
+
   /** This engine has no say in them any more. */
   abortAll(): void {
     const { work, dispatcher } = this.#host.env;

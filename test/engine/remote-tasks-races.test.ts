@@ -6,6 +6,9 @@ import { idOf, intervene, pushedTo, remoteTasks, workflow } from '../support/rem
 /** A task of a worker, and one of an agent. */
 const pair = `{ name: pair, nodes: { a: { type: http, with: { url: "http://a/" } }, s: { type: agent, with: { pool: site, tool: nmap } } } }`;
 
+/** How long a stop waits for tasks. */
+const GRACE_MS = 5_000;
+
 interface Restartable {
   hostOf(id: string): { restart(verdict: null): void } | null;
 }
@@ -290,6 +293,41 @@ describe('tasks of several engines, between two looks', () => {
       await engines.settle();
       expect(await engines.told(id)).not.to.include('log a');
       await worker.report(idOf(id), { kind: 'aborted', outcome: 'aborted' });
+    });
+
+    it('are looked for in the store before they are written off', async () => {
+      silence();
+      const worker = await link(b);
+      const id = await engines.run(a, workflow('written'));
+      await engines.live(2_000, worker);
+      a.gate.intervene = ({ method }) => (method === 'readTasks' ? 'fail' : undefined);
+      await engines.stop(a, id);
+      await engines.live(GRACE_MS - 100, worker);
+      expect(worker.cancelled).to.deep.equal([idOf(id)]);
+      await worker.report(idOf(id), { kind: 'aborted', outcome: 'aborted' });
+      // It would have said so a little later.
+      b.kill();
+      pass(a);
+      await engines.clock.advance(100);
+      await engines.settle();
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Failed' });
+      expect(await outcomes(id)).to.deep.equal(['aborted']);
+    });
+
+    it('are written off when the store does not answer that look', async () => {
+      silence();
+      const worker = await link(b);
+      const id = await engines.run(a, workflow('unlooked'));
+      await engines.live(2_000, worker);
+      const gate = Promise.withResolvers<void>();
+      a.gate.intervene = ({ method }) => (method === 'readTasks' ? { holdBefore: gate.promise } : undefined);
+      await engines.stop(a, id);
+      await engines.live(GRACE_MS + 999, worker);
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Running' });
+      await engines.live(1, worker);
+      expect(await engines.store.getHeader(id)).to.include({ status: 'Failed' });
+      expect(await outcomes(id)).to.deep.equal(['unconfirmed']);
+      gate.resolve();
     });
 
     it('end with the answer whether an agent has them', async () => {

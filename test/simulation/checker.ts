@@ -124,7 +124,7 @@ export async function checkWorld(world: World): Promise<string[]> {
 
 /** Each instant of the schedule starts one execution, not early; those that passed while nobody ran, one for all. */
 function checkInstants(
-  { plan, ledger, lives, troubles, timedUntilMs, scheduler }: World,
+  { plan, ledger, lives, boots, troubles, timedUntilMs, scheduler }: World,
   fault: (text: string) => void,
 ): void {
   if (plan.timed === undefined) return;
@@ -146,19 +146,30 @@ function checkInstants(
   }
   // One engine that was down: what it missed is made up for by one execution, at the last of them.
   if (plan.engines.length > 1) return;
+  const missedBetween = (fromMs: number, untilMs: number): number[] => {
+    const missed: number[] = [];
+    for (let atMs = first; atMs <= untilMs; atMs += INSTANT_MS) if (atMs > fromMs) missed.push(atMs);
+    return missed;
+  };
+  // A process that dies on its way up may have made up for what was missed until then.
+  boots.forEach(({ startedAtMs }, index) => {
+    const diedAtMs = boots[index - 1]?.process.diedAtMs;
+    if (diedAtMs == null) return;
+    const missed = missedBetween(diedAtMs, startedAtMs);
+    const madeUp = missed.filter((atMs) => started.has(atMs));
+    if (madeUp.length > 1) fault(`${madeUp.length} instants that were missed started executions (I8)`);
+    if (madeUp.length === 1 && madeUp[0] !== missed.at(-1))
+      fault(`${since(madeUp[0] as number)} was made up for, it was not the last (I8)`);
+  });
   lives.forEach(({ startedAtMs }, index) => {
     const { process, servesAtMs } = lives[index - 1] ?? {};
     if (process?.diedAtMs == null || servesAtMs === undefined) return;
     const { diedAtMs } = process;
-    const missed: number[] = [];
-    for (let atMs = first; atMs <= startedAtMs; atMs += INSTANT_MS) if (atMs > diedAtMs) missed.push(atMs);
-    const madeUp = missed.filter((atMs) => started.has(atMs));
+    const missed = missedBetween(diedAtMs, startedAtMs);
     const last = missed.at(-1);
-    if (madeUp.length > 1) fault(`${madeUp.length} instants that were missed started executions (I8)`);
-    if (madeUp.length === 1 && madeUp[0] !== last)
-      fault(`${since(madeUp[0] as number)} was made up for, it was not the last (I8)`);
+    const isMadeUp = missed.some((atMs) => started.has(atMs));
     const disturbed = troubles.some(({ kind, toMs }) => kind !== 'engineDown' && toMs > servesAtMs && toMs > diedAtMs);
-    if (plan.timed === 'allow' && last !== undefined && madeUp.length === 0 && !disturbed)
+    if (plan.timed === 'allow' && last !== undefined && !isMadeUp && !disturbed)
       fault(`${since(last)} was missed, and nothing made up for it (I8)`);
   });
 }

@@ -190,6 +190,7 @@ class SimEngine {
     if (this.skewMs !== 0 && this.generation === 1) world.hit('clockSkewed', END_MS);
     trace.note(process.name, `starts as ${tail(engine.id)}`);
     this.startedAtMs = scheduler.nowMs;
+    world.boots.push({ startedAtMs: scheduler.nowMs, process });
     const start = async (): Promise<void> => {
       await bus.open();
       await engine.start();
@@ -371,6 +372,8 @@ export class World {
   healedAtMs = 0;
   /** Engines that have served: since when, and until when. */
   readonly lives: Life[] = [];
+  /** Every process of an engine, whether it came to serve or not. */
+  readonly boots: Pick<Life, 'startedAtMs' | 'process'>[] = [];
   /** No instant of the schedule starts anything any more. */
   timedUntilMs = 0;
   /** Definitions that were saved, by hash. */
