@@ -261,14 +261,7 @@ export class RemoteTasks {
 
   #saw(id: string, state: TaskState | null): void {
     const entry = this.#table.entries.get(id);
-    if (this.#closed) return;
-    if (entry === undefined) {
-      const report = this.#kept.get(id);
-      if (report !== undefined && state?.stopping === true) this.#confirmLater(id, report);
-      return;
-    }
-    if (entry.state === 'claiming') return;
-    delete entry.unseen;
+    if (entry === undefined || entry.state === 'claiming' || this.#closed) return;
     if (state === null) this.#sawNone(entry);
     else if (entry.foreign) this.#sawForeign(entry, state);
     else this.#sawOwn(entry, state);
@@ -586,9 +579,9 @@ export class RemoteTasks {
         if (outcome === 'stored' || (outcome === 'gone' && report.kind !== 'lost')) this.#keep(id, report);
         if (outcome === 'stored') {
           this.#tellChanged(entry);
-          if (report.kind === 'aborted' || entry.aborting) this.#confirmLater(id, withoutOutput(report));
-          // It was reported before that was answered.
-          else if (entry.unseen) this.ask(id);
+          // Its owner may end the execution without having seen it: the receipt of the stop is looked at then.
+          if (report.kind === 'aborted' || entry.aborting)
+            timers.after(CONFIRM_MS, () => this.#options.late(id, withoutOutput(report), null, false));
         }
         if (outcome !== 'gone') return outcome === 'stored';
         const isResult = report.kind === 'completed' || report.kind === 'failed';
@@ -603,11 +596,6 @@ export class RemoteTasks {
         await new Promise<void>((resolve) => timers.after(AGAIN_MS, resolve));
       }
     }
-  }
-
-  /** Its owner may end the execution without having seen it: the receipt of the stop is looked at then. */
-  #confirmLater(id: string, report: WorkReport): void {
-    this.#options.timers.after(CONFIRM_MS, () => this.#options.late(id, report, null, false));
   }
 
   /** The end of a task that has no row: its execution's owner writes the receipt, and is told. */
@@ -671,7 +659,6 @@ export class RemoteTasks {
       if (known === undefined && owns(row.task.executionId)) continue;
       const claim = { ...row.claim, via: this.engine };
       const entry = known ?? this.#foreign(row);
-      entry.unseen = true;
       this.#tellClaimed(entry, claim);
       this.#table.place(entry, claim);
     }

@@ -28,8 +28,6 @@ export interface Entry {
   foreign: boolean;
   /** Its worker's lease ran out: it is lost, unless the store says that the worker is back elsewhere. */
   overdue: boolean;
-  /** Its worker came here with it: whether its execution stops is being asked. */
-  unseen?: true;
 }
 
 export function newEntry(row: TaskRow, owner: TaskOwner, state: Entry['state']): Entry {
