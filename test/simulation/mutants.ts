@@ -170,13 +170,6 @@ export const mutants: Mutant[] = [
     "if (path === 'takeover') this.#writeOff();\n    else this.#armGrace();",
     "if (path === 'takeover') this.#writeOff();",
   ),
-  mutant(
-    'last-look',
-    'tasks that nobody heard of are written off without a look into the store',
-    HOST,
-    'const look = this.#desk.lookAgain();',
-    'const look = null as Promise<void> | null;',
-  ),
   mutant('deadline-rearm', 'a restored node has no timers', HOST, 'else this.#armTimers(slot);\n    }', '}'),
   mutant(
     'result-durable',
