@@ -27,10 +27,12 @@ describe('several engines in processes of their own', function () {
   const sockets: Socket[] = [];
   const workers: WorkerProcess[] = [];
 
+  const uriOf = (database: string): string => mongo.uri.replace(/\/(?=\?|$)/, `/${database}`);
+
   before(async function () {
     mongo = await mongoOrSkip(this, { members: 3 });
     const database = mongo.freshDatabase();
-    uri = mongo.uri.replace(/\/(?=\?|$)/, `/${database}`);
+    uri = uriOf(database);
     endpoint = await Endpoint.start();
     store = createMongoStore({ uri, database });
     await store.open();
@@ -237,7 +239,8 @@ describe('several engines in processes of their own', function () {
   it('start where there is no data directory yet', async () => {
     const parent = mkdtempSync(join(tmpdir(), 'fullstop-parent-'));
     const server = new ServerProcess({
-      env: { MONGODB_URI: uri, FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef' },
+      // Those of the other tests do not list it.
+      env: { MONGODB_URI: uriOf(mongo.freshDatabase()), FULLSTOP_ADMIN_KEY: 'fs_0123456789abcdef' },
       dataDir: join(parent, 'data'),
     });
     try {
