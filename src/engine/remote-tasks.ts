@@ -239,8 +239,7 @@ export class RemoteTasks {
       const ids = [...this.#asked].slice(0, BATCH);
       for (const id of ids) this.#asked.delete(id);
       try {
-        const states = new Map((await this.#options.cluster.readTasks(ids)).map((state) => [state.id, state]));
-        for (const id of ids) this.#saw(id, states.get(id) ?? null);
+        await this.#read(ids);
       } catch (error) {
         // The next look asks again.
         this.#options.log.warn({ error: messageOf(error) }, 'tasks of other engines wait for the store');
@@ -252,11 +251,16 @@ export class RemoteTasks {
   /** Reads the rows of these once more where others may have changed them; null: there is nothing to read. */
   lookAgain(ids: readonly string[]): Promise<void> | null {
     const watched = ids.filter((id) => this.#isWatched(this.#table.entries.get(id)));
-    if (watched.length === 0 || this.#closed) return null;
-    return this.#options.cluster.readTasks(watched).then((found) => {
-      const states = new Map(found.map((state) => [state.id, state]));
-      for (const id of watched) this.#saw(id, states.get(id) ?? null);
-    });
+    return watched.length === 0 || this.#closed ? null : this.#readAll(watched);
+  }
+
+  async #readAll(ids: string[]): Promise<void> {
+    for (let at = 0; at < ids.length; at += BATCH) await this.#read(ids.slice(at, at + BATCH));
+  }
+
+  async #read(ids: string[]): Promise<void> {
+    const states = new Map((await this.#options.cluster.readTasks(ids)).map((state) => [state.id, state]));
+    for (const id of ids) this.#saw(id, states.get(id) ?? null);
   }
 
   #saw(id: string, state: TaskState | null): void {

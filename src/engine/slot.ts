@@ -2,8 +2,8 @@ import type { Actor } from 'xstate';
 import type { Verdict } from '../../machines/events.ts';
 import {
   NODE_STATE_VERSION,
+  type NodeContext,
   type NodeEdge,
-  type NodeMode,
   type NodePolicy,
   type nodeMachine,
 } from '../../machines/node.machine.ts';
@@ -19,18 +19,9 @@ import type { Timer } from './timers.ts';
 export type NodeActor = Actor<typeof nodeMachine>;
 
 /** What a record keeps of a live node's actor. */
-export interface NodeState {
+export interface NodeState extends Omit<NodeContext, 'edge' | 'policy'> {
   version: number;
   value: unknown;
-  mode: NodeMode;
-  attempt: number;
-  tries: number;
-  lost: number;
-  dueAtMs: number | null;
-  wakeAtMs: number | null;
-  deadlineAtMs: number | null;
-  failure: Verdict | null;
-  lastTry: boolean;
 }
 
 /** The nodes of one graph while it runs: the workflow itself, or one iteration of a loop's body. */
